@@ -1,0 +1,68 @@
+"""Adam for a layer whose gradient is at hand rather than in ``param.grad``."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerAdam(torch.optim.Adam):
+    """``torch.optim.Adam`` that can also step from gradients passed to it.
+
+    A local update makes one small optimizer step a layer, and in ``Adam.step()`` most of that time
+    goes into bookkeeping around the fused kernel. :meth:`apply` calls the kernel at once. State and
+    results are those of ``torch.optim.Adam(fused=True)``, and checkpoints can be exchanged.
+
+    Args:
+        params: the parameters, in the order in which gradients will be passed.
+        lr: learning rate.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
+        super().__init__(params, lr=lr, fused=True)
+        self._collect_state()
+
+    @torch.no_grad()
+    def apply(self, gradients: list[Tensor]) -> None:
+        """One step from the given gradients, one per parameter, in the order of ``params``."""
+        group = self.param_groups[0]
+        beta1, beta2 = group["betas"]
+        torch._foreach_add_(self._steps, 1)
+        torch._fused_adam_(
+            group["params"],
+            gradients,
+            self._means,
+            self._squares,
+            [],
+            self._steps,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a copied, unpickled or loaded state, which need not have made a step."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._collect_state()
+
+    def _collect_state(self) -> None:
+        if len(self.param_groups) != 1:
+            raise ValueError("LayerAdam steps one group of parameters; make one a group")
+        states = [self._state_of(parameter) for parameter in self.param_groups[0]["params"]]
+        self._steps = [state["step"] for state in states]
+        self._means = [state["exp_avg"] for state in states]
+        self._squares = [state["exp_avg_sq"] for state in states]
+
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"] = torch.zeros_like(parameter, requires_grad=False)
+            state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
+        state["step"] = state["step"].to(parameter.device)
+        return state

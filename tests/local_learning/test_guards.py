@@ -1,0 +1,113 @@
+"""Degenerate batches: nothing is learned from them, and what is not finite is reported."""
+
+import math
+
+import pytest
+import torch
+
+from tests.local_learning.networks import assert_identical, batch, layer_contents, network
+
+BAD = [math.nan, math.inf, -math.inf]
+
+
+@pytest.fixture
+def learner():
+    """A network whose optimizers have momentum: a step from a gradient of zeros would show."""
+    mlp, optimizers = network(4, 6, 5, dtype=torch.float32)
+    mlp.learn(batch(4, dtype=torch.float32)[0], optimizers)
+    return mlp, optimizers
+
+
+def contents(learner):
+    mlp, optimizers = learner
+    return [layer_contents(*pair) for pair in zip(mlp.layers, optimizers, strict=True)]
+
+
+def learn(learner, x, values=None, rows=None):
+    mlp, optimizers = learner
+    return mlp.learn(x, optimizers, values=values, rows=rows, max_gradient_norm=0.5)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_up_to_two_rows_teach_nothing_and_still_get_features(learner, count, guided):
+    x, values = batch(4, count, dtype=torch.float32)
+    before, expected = contents(learner), learner[0](x).detach()
+    features, steps = learn(learner, x, values if guided else None)
+    assert [step[1:] for step in steps] == [(0.0, False), (0.0, False)]
+    assert_identical(features, expected)
+    assert_identical(contents(learner), before)
+
+
+@pytest.mark.parametrize("rows", [[], [3], [3, 7]])
+def test_up_to_two_chosen_rows_teach_nothing_and_all_rows_get_features(learner, rows):
+    x, values = batch(4, dtype=torch.float32)
+    before, expected = contents(learner), learner[0](x).detach()
+    features, steps = learn(learner, x, values, torch.tensor(rows, dtype=torch.long))
+    assert [step[1:] for step in steps] == [(0.0, False), (0.0, False)]
+    assert_identical(features, expected)
+    assert_identical(contents(learner), before)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_equal_rows_teach_nothing(learner, guided):
+    x, values = batch(4, dtype=torch.float32)
+    before = contents(learner)
+    _, steps = learn(learner, x[:1].repeat(12, 1), values if guided else None)
+    assert steps == [(0.0, 0.0, False), (0.0, 0.0, False)]
+    assert_identical(contents(learner), before)
+
+
+def test_a_layer_of_constant_outputs_learns_nothing_and_the_layer_before_it_does(learner):
+    learner[0].layers[1].weight.data.zero_()
+    before = contents(learner)
+    _, steps = learn(learner, batch(4, dtype=torch.float32)[0])
+    assert steps[0].gradient_norm > 0.0
+    assert steps[1] == (0.0, 0.0, False)
+    assert not torch.equal(contents(learner)[0][0], before[0][0])
+    assert_identical(contents(learner)[1], before[1])
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("column", [0, 3])
+@pytest.mark.parametrize("count", [3, 12])
+def test_a_non_finite_input_is_reported_by_every_layer_and_changes_none(
+    learner, count, column, bad
+):
+    x, _ = batch(4, count, dtype=torch.float32)
+    x[1, column] = bad
+    before = contents(learner)
+    _, steps = learn(learner, x)
+    assert all(step.skipped and not math.isfinite(step.gradient_norm) for step in steps)
+    assert_identical(contents(learner), before)
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("count", [3, 12])
+def test_a_non_finite_value_is_reported_by_every_layer_and_changes_none(learner, count, bad):
+    x, values = batch(4, count, dtype=torch.float32)
+    values[1] = bad
+    before = contents(learner)
+    _, steps = learn(learner, x, values)
+    assert all(step.skipped and not math.isfinite(step.gradient_norm) for step in steps)
+    assert_identical(contents(learner), before)
+
+
+def test_non_finite_outputs_are_reported_from_their_layer_on_and_earlier_layers_learn(learner):
+    learner[0].layers[1].weight.data[2, 3] = math.nan
+    before = contents(learner)
+    _, steps = learn(learner, batch(4, dtype=torch.float32)[0])
+    assert [step.skipped for step in steps] == [False, True]
+    assert not torch.equal(contents(learner)[0][0], before[0][0])
+    assert_identical(contents(learner)[1], before[1])
+
+
+def test_a_non_finite_row_that_is_not_chosen_does_not_stop_the_others(learner):
+    x, values = batch(4, dtype=torch.float32)
+    x[5] = values[5] = math.nan
+    before = contents(learner)
+    features, steps = learn(learner, x, values, torch.tensor([0, 2, 4, 6, 8]))
+    assert not any(step.skipped for step in steps)
+    assert features.isfinite().all(dim=1).tolist() == [row != 5 for row in range(12)]
+    for now, then in zip(contents(learner), before, strict=True):
+        assert not torch.equal(now[0], then[0])

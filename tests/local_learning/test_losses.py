@@ -1,0 +1,181 @@
+"""The local loss and its gradient: by hand, by autograd, and by the formulas in numpy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_lpdm.local_learning import (
+    distance_matching_gradient,
+    distance_matching_loss,
+    target_distances,
+)
+from tests.local_learning import reference
+
+SEEDS = range(16)
+DTYPES = [torch.float32, torch.float64]
+NUMPY_TOLERANCE = {
+    torch.float32: {"rtol": 1e-4, "atol": 1e-4},
+    torch.float64: {"rtol": 1e-9, "atol": 1e-9},
+}
+
+
+def random_case(seed, dtype=torch.float64):
+    """Outputs of a tanh layer and a target, guided for every other seed."""
+    generator = torch.Generator().manual_seed(seed)
+    count, input_width, output_width = 3 + seed, 1 + 7 * seed % 11, 1 + 5 * seed % 17
+    inputs = torch.randn(count, input_width, generator=generator, dtype=dtype)
+    outputs = torch.randn(count, output_width, generator=generator, dtype=dtype).tanh()
+    values = torch.randn(count, generator=generator, dtype=dtype) if seed % 2 else None
+    return outputs, target_distances(inputs, values)
+
+
+def autograd(outputs, target):
+    outputs = outputs.detach().requires_grad_()
+    loss = distance_matching_loss(outputs, target)
+    (gradient,) = torch.autograd.grad(loss, outputs)
+    return loss.detach(), gradient
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_loss_and_hand_gradient_equal_autograd(seed, dtype):
+    outputs, target = random_case(seed, dtype)
+    by_hand, by_autograd = distance_matching_gradient(outputs, target), autograd(outputs, target)
+    assert by_hand[0].dtype == by_hand[1].dtype == dtype
+    torch.testing.assert_close(by_hand, by_autograd, **NUMPY_TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_loss_and_hand_gradient_equal_the_formulas(seed, dtype):
+    outputs, target = random_case(seed, dtype)
+    loss, gradient = distance_matching_gradient(outputs, target)
+    y, a = outputs.double().numpy(), target.double().numpy()
+    np.testing.assert_allclose(loss, reference.loss(y, a), **NUMPY_TOLERANCE[dtype])
+    np.testing.assert_allclose(gradient, reference.gradient(y, a), **NUMPY_TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_hand_gradient_equals_central_differences(seed):
+    outputs, target = random_case(seed)
+    _, gradient = distance_matching_gradient(outputs, target)
+    numerical = reference.numerical_gradient(outputs, target.numpy())
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-5, atol=1e-7)
+
+
+def test_loss_and_gradient_by_hand_on_three_points():
+    outputs, target = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0.5, 1.0, 0.5])
+    # M = (1/3, 1, 2/3), E = (-1/6, 0, 1/6), L = 1/3, G0 = (-1, 0, 1), s = 1/3, m = 3,
+    # G = (-1/3, -1/9, 1/3): the farthest pair (0, 2) carries -s/m.
+    loss, gradient = distance_matching_gradient(outputs, target)
+    torch.testing.assert_close(loss, torch.tensor(1 / 3))
+    torch.testing.assert_close(gradient, torch.tensor([[4 / 9], [-6 / 9], [2 / 9]]))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_moving_or_scaling_all_outputs_changes_nothing_and_so_the_gradient_avoids_it(seed):
+    outputs, target = random_case(seed)
+    loss, gradient = distance_matching_gradient(outputs, target)
+    torch.testing.assert_close(distance_matching_loss(3.0 * outputs + 1.0, target), loss)
+    torch.testing.assert_close(gradient.sum(0), torch.zeros_like(gradient[0]), atol=1e-9, rtol=0)
+    assert (gradient * outputs).sum().item() == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_permuting_the_rows_permutes_the_gradient(seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs, outputs = torch.randn(2, 9, 4, generator=generator, dtype=torch.float64)
+    order = torch.randperm(9, generator=generator)
+    loss, gradient = distance_matching_gradient(outputs, target_distances(inputs))
+    permuted = distance_matching_gradient(outputs[order], target_distances(inputs[order]))
+    torch.testing.assert_close(permuted, (loss, gradient[order]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equal_rows_do_not_move_each_other(dtype):
+    outputs, target = random_case(5, dtype)
+    outputs[0], outputs[-1] = 1.0, -1.0
+    outputs[2] = outputs[1]
+    loss, gradient = distance_matching_gradient(outputs, target)
+    y, a = outputs.double().numpy(), target.double().numpy()
+    torch.testing.assert_close((loss, gradient), autograd(outputs, target))
+    np.testing.assert_allclose(gradient, reference.gradient(y, a), **NUMPY_TOLERANCE[dtype])
+    np.testing.assert_allclose(gradient, reference.numerical_gradient(y, a), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_saturated_outputs_that_share_the_largest_distance_are_treated_as_by_autograd(dtype):
+    outputs, target = random_case(9, dtype)
+    saturated = outputs.sign()
+    by_hand = distance_matching_gradient(saturated, target)
+    torch.testing.assert_close(by_hand, autograd(saturated, target))
+    y, a = saturated.double().numpy(), target.double().numpy()
+    np.testing.assert_allclose(by_hand[1], reference.gradient(y, a), **NUMPY_TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "target"),
+    [
+        pytest.param(torch.zeros(0, 3), torch.zeros(0), id="no rows"),
+        pytest.param(torch.ones(1, 3), torch.zeros(0), id="one row"),
+        pytest.param(torch.full((4, 3), 0.3), torch.full((6,), 0.5), id="equal outputs"),
+        pytest.param(torch.arange(12.0).view(4, 3), torch.zeros(6), id="target of zeros"),
+        pytest.param(
+            torch.tensor([[0.0], [1.0], [4.0]]), torch.tensor([0.25, 1.0, 0.75]), id="matched"
+        ),
+    ],
+)
+def test_loss_and_gradient_are_exactly_zero_where_nothing_can_be_matched(outputs, target):
+    for loss, gradient in (
+        distance_matching_gradient(outputs, target),
+        autograd(outputs, target),
+    ):
+        assert loss.item() == 0.0
+        assert torch.equal(gradient, torch.zeros_like(outputs))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_rows_have_a_loss_and_exactly_no_gradient(dtype):
+    # Many draws, because rounding leaves a trace of a gradient in some of them.
+    for seed in range(100):
+        generator, width = torch.Generator().manual_seed(seed), 3 + seed % 16
+        outputs = torch.randn(2, width, generator=generator, dtype=dtype)
+        loss, gradient = distance_matching_gradient(outputs, torch.tensor([0.5], dtype=dtype))
+        assert loss.item() == pytest.approx(math.sqrt(2.0) * (1 / 2 - 1 / width), rel=1e-5)
+        assert torch.equal(gradient, torch.zeros_like(outputs))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["outputs", "target"])
+def test_a_non_finite_entry_makes_the_gradient_non_finite(place, bad):
+    outputs, target = random_case(8, torch.float32)
+    (outputs if place == "outputs" else target).view(-1)[3] = bad
+    loss, gradient = distance_matching_gradient(outputs, target)
+    assert not loss.isfinite()
+    assert not gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("function", [distance_matching_loss, distance_matching_gradient])
+def test_shapes_that_do_not_belong_together_and_unknown_metrics_are_refused(function):
+    with pytest.raises(ValueError, match=r"\(5,\).*6 pairs"):
+        function(torch.zeros(4, 2), torch.zeros(5))
+    with pytest.raises(ValueError, match=r"\(4, 4\).*6 pairs"):
+        function(torch.zeros(4, 2), torch.zeros(4, 4))
+    with pytest.raises(ValueError, match=r"\(N, d\).*\(4,\)"):
+        function(torch.zeros(4), torch.zeros(6))
+    with pytest.raises(ValueError, match=r"'cosine'.*l1"):
+        function(torch.zeros(4, 2), torch.zeros(6), "cosine")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("seed", [3, 12])
+def test_loss_and_gradient_on_the_gpu_equal_those_on_the_cpu(seed):
+    outputs, target = random_case(seed, torch.float32)
+    loss, gradient = distance_matching_gradient(outputs.cuda(), target.cuda())
+    torch.testing.assert_close(
+        (loss.cpu(), gradient.cpu()),
+        distance_matching_gradient(outputs, target),
+        **NUMPY_TOLERANCE[torch.float32],
+    )
