@@ -1,0 +1,6 @@
+"""RLlib citizens: configs, algorithms, learner, module and rollouts."""
+
+from rllib_lpdm.algorithms.ppo import PPO, PPOConfig
+from rllib_lpdm.algorithms.reinforce import Reinforce, ReinforceConfig
+
+__all__ = ["PPO", "PPOConfig", "Reinforce", "ReinforceConfig"]

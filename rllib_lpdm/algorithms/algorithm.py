@@ -1,0 +1,155 @@
+"""The training loop: several of the paper's iterations in one ``train()``."""
+
+import tempfile
+import time
+from collections import defaultdict
+from typing import Any
+
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
+
+from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.learner import LocalLearner
+
+PROGRESS = "progress"
+
+
+class LocalAlgorithm(Algorithm):
+    """Collect whole episodes, update, repeat: ``iterations_per_report`` times a ``train()``.
+
+    Attributes:
+        iteration_rows: one dict per iteration of the last ``train()``: iteration, env_steps (so
+            far), episodes (so far), episode_return, episode_length (means over the iteration's
+            episodes), seconds (of this iteration), then the update's metrics.
+        iterations_done: the paper's iterations so far.
+        env_steps: environment steps so far.
+    """
+
+    def setup(self, config: Any) -> None:
+        self.iteration_rows: list[dict[str, float]] = []
+        self.iterations_done = 0
+        self.env_steps = 0
+        self._episodes = 0
+        super().setup(config)
+
+    def _setup_logdir(self) -> None:
+        """As RLlib, but without an empty folder in the home for every algorithm that is built."""
+        if self._storage:
+            super()._setup_logdir()
+        else:
+            self._logdir = tempfile.gettempdir()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget of ``iterations`` is spent."""
+        limit = self.config.iterations
+        return limit is not None and self.iterations_done >= limit
+
+    def training_step(self) -> None:
+        """A fixed number of iterations, cut to end exactly at the budget.
+
+        Raises:
+            RuntimeError: the budget of ``iterations`` is already spent.
+        """
+        if self.finished:
+            raise RuntimeError(
+                f"all {self.config.iterations} iterations are done; raise `iterations` to go on"
+            )
+        end = self.iterations_done + self.config.iterations_per_report
+        if self.config.iterations is not None:
+            end = min(end, self.config.iterations)
+        self.iteration_rows = [self._iterate() for _ in range(self.iterations_done, end)]
+        self._report()
+
+    def _iterate(self) -> dict[str, float]:
+        started = time.perf_counter()
+        episodes = self._collect()
+        update = self._learner.learn(episodes, self.iterations_done)
+        self.env_steps += sum(len(episode) for episode in episodes)
+        self._episodes += len(episodes)
+        self.iterations_done += 1
+        return {
+            "iteration": self.iterations_done,
+            "env_steps": self.env_steps,
+            "episodes": self._episodes,
+            "episode_return": sum(e.total_reward() for e in episodes) / len(episodes),
+            "episode_length": sum(len(e) for e in episodes) / len(episodes),
+            "seconds": time.perf_counter() - started,
+            **update,
+        }
+
+    def _collect(self) -> list[Episode]:
+        """The iteration's episodes in the order of their indices, whoever collected them.
+
+        Episodes are dealt to the healthy remote runners by index. What a lost runner owes, the
+        local one collects: an episode is the same wherever it is played.
+        """
+        policy = self._learner.actor_critic.numpy_policy()
+        iteration = self.iterations_done
+        count = self.config.episodes_per_iteration
+        collected: dict[int, Episode] = {}
+        runners = self.env_runner_group.healthy_env_runner_ids()[:count]
+        if runners:
+            shared_policy = ray.put(policy)
+            shares = [list(range(k, count, len(runners))) for k in range(len(runners))]
+            results = self.env_runner_group.foreach_env_runner(
+                "rollout",
+                kwargs=[
+                    {"policy": shared_policy, "iteration": iteration, "indices": share}
+                    for share in shares
+                ],
+                remote_worker_ids=runners,
+                local_env_runner=False,
+            )
+            for episodes in results:
+                collected.update(episodes)
+        missing = [index for index in range(count) if index not in collected]
+        if missing:
+            collected.update(self.env_runner.rollout(policy, iteration, missing))
+        return [collected[index] for index in range(count)]
+
+    def _report(self) -> None:
+        """Gives RLlib its metrics, and the runners the weights, once for all iterations."""
+        results = [self.env_runner.get_metrics()]
+        if self.env_runner_group.num_healthy_remote_env_runners():
+            results += self.env_runner_group.foreach_env_runner(
+                "get_metrics", local_env_runner=False
+            )
+        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
+        columns: dict[str, list[float]] = defaultdict(list)
+        for row in self.iteration_rows:
+            for name, value in row.items():
+                columns[name].append(value)
+        for name, values in columns.items():
+            if name not in ("iteration", "env_steps", "episodes"):
+                self.metrics.log_value(
+                    (LEARNER_RESULTS, DEFAULT_MODULE_ID, name), sum(values) / len(values), window=1
+                )
+        self.metrics.log_value("iterations_done", self.iterations_done, window=1)
+        self.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.learner_group, inference_only=True
+        )
+
+    @property
+    def _learner(self) -> LocalLearner:
+        learner: LocalLearner = self.learner_group._learner
+        return learner
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        state[PROGRESS] = {
+            "iterations_done": self.iterations_done,
+            "env_steps": self.env_steps,
+            "episodes": self._episodes,
+        }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        if PROGRESS in state:
+            progress = state[PROGRESS]
+            self.iterations_done = progress["iterations_done"]
+            self.env_steps = progress["env_steps"]
+            self._episodes = progress["episodes"]

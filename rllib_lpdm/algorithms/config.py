@@ -1,0 +1,147 @@
+"""What the configs of REINFORCE and PPO share: settings, their validation, RLlib's classes."""
+
+import secrets
+from typing import Any, ClassVar, Self, get_args
+
+import pydantic
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.util.debug import log_once
+
+from rllib_lpdm.algorithms.module import ActorCriticModule
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.algorithms.settings import Method, Settings, unknown_name
+
+
+class LocalConfig(AlgorithmConfig):
+    """AlgorithmConfig with ``method=`` and the settings of :mod:`~rllib_lpdm.algorithms.settings`.
+
+    Rollouts and updates are this package's own, so connectors, vectorised environments and learner
+    shards have no effect here; asking for them is an error rather than a silent difference.
+    """
+
+    settings_class: ClassVar[type[Settings]] = Settings
+    seed: int | None
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class)
+        self.method = "lpdm"
+        for name, field in self.settings_class.model_fields.items():
+            setattr(self, name, field.default)
+        self.env_runner_cls = EpisodeRunner
+        self.num_env_runners = 0
+        self.min_time_s_per_iteration = None
+        self.normalize_actions = False
+        self.clip_actions = True
+
+    @property
+    def has_value_head(self) -> bool:
+        """Whether the algorithm learns a state value."""
+        raise NotImplementedError
+
+    def training(self, **kwargs: Any) -> Self:
+        """Sets the method and any setting by name.
+
+        Args:
+            **kwargs: ``method`` ("bp", "lpdm", "lpdm_guided" or "frozen"), ``baseline`` (REINFORCE
+                only), any field of :attr:`settings_class`, and RLlib's ``learner_class``.
+
+        Raises:
+            ValueError: unknown name.
+        """
+        own = {"method", *self.settings_class.model_fields}
+        if hasattr(self, "baseline"):
+            own.add("baseline")
+        inherited = {"learner_class"}
+        for name in kwargs:
+            if name not in own | inherited:
+                raise ValueError(f"training(): {unknown_name(name, own)}")
+        super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
+        for name in own & kwargs.keys():
+            setattr(self, name, kwargs[name])
+        return self
+
+    def settings(self) -> Settings:
+        """The settings, validated.
+
+        Raises:
+            ValueError: a value is out of its range or of the wrong type.
+        """
+        try:
+            return self.settings_class(
+                **{name: getattr(self, name) for name in self.settings_class.model_fields}
+            )
+        except pydantic.ValidationError as error:
+            raise ValueError(f"training(): {describe(error)}") from None
+
+    def validate(self) -> None:
+        """RLlib's checks, then the settings', then what this package does not do.
+
+        Raises:
+            ValueError: names the setting and the way out.
+        """
+        # Spends RLlib's one-time advice to leave the new API stack, which is of no use here.
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
+        super().validate()
+        settings = self.settings()
+        for name in self.settings_class.model_fields:
+            setattr(self, name, getattr(settings, name))
+        if self.method not in get_args(Method):
+            raise ValueError(
+                f"training(): {unknown_name(str(self.method), get_args(Method), 'method')}"
+            )
+        if self.bootstrap_truncated and not (
+            self.has_value_head and self.return_normalization == "running"
+        ):
+            raise ValueError(
+                "bootstrap_truncated needs a value head (PPO, or REINFORCE with baseline) and "
+                "return_normalization='running', which says what a learned value is in rewards"
+            )
+        if self.seed is None:
+            self.seed = secrets.randbits(31)
+        if self.seed < 0:
+            raise ValueError(f"debugging(seed={self.seed}): the seed must not be negative")
+        self._refuse_unsupported()
+
+    def _refuse_unsupported(self) -> None:
+        refusals = {
+            "num_learners > 0": (
+                self.num_learners > 0,
+                "pairwise losses do not decompose over shards of a batch; use num_learners=0 "
+                "(with num_gpus_per_learner=1 for a GPU)",
+            ),
+            "num_envs_per_env_runner > 1": (
+                self.num_envs_per_env_runner > 1,
+                "an episode has random streams of its own; use more env runners instead",
+            ),
+            "connectors": (
+                bool(
+                    self._env_to_module_connector
+                    or self._module_to_env_connector
+                    or self._learner_connector
+                ),
+                "rollouts do not pass through connectors; wrap the environment instead",
+            ),
+            "several policies": (self.is_multi_agent, "only single-agent environments are trained"),
+        }
+        for name, (asked_for, reason) in refusals.items():
+            if asked_for:
+                raise ValueError(f"{name}: {reason}")
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(
+            module_class=ActorCriticModule,
+            model_config={
+                "hidden_sizes": tuple(self.hidden_sizes),
+                "action_std": self.action_std,
+                "value_head": self.has_value_head,
+                "seed": self.seed,
+            },
+        )
+
+
+def describe(error: pydantic.ValidationError) -> str:
+    """The first fault of a validation as one sentence, with its place."""
+    fault = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{place}: {fault['msg']}, got {fault['input']!r}"

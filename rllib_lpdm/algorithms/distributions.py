@@ -1,0 +1,141 @@
+"""The two action distributions: sampling in numpy, log-probabilities and gradients in torch.
+
+Both are written in terms of the policy head's outputs, so that a loss gives its gradient with
+respect to those outputs directly and autograd is needed for nothing.
+"""
+
+import math
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+
+
+class ActionDistribution(Protocol):
+    """What rollouts, losses and the module need to know of a policy's distribution.
+
+    ``outputs`` are always the (N, size) outputs of the policy head.
+    """
+
+    size: int
+    action_shape: tuple[int, ...]
+    action_dtype: type
+
+    def noise(self, rng: np.random.Generator, steps: int) -> Array:
+        """(steps, size) float32 noise, enough to draw one action a row."""
+
+    def sample(self, outputs: Array, noise: Array) -> Any:
+        """The action that the (size,) outputs and one row of noise give."""
+
+    def mode(self, outputs: Array) -> Any:
+        """The most probable action of the (size,) outputs."""
+
+    def to_env(self, action: Any) -> Any:
+        """The action in the form, and within the bounds, that the environment takes."""
+
+    def log_prob(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) log-probabilities, and their (N, size) gradient with respect to the outputs."""
+
+    def kl(self, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) KL(old || new), and its (N, size) gradient with respect to the new outputs."""
+
+
+class Categorical:
+    """Discrete actions; the policy head's outputs are logits."""
+
+    action_shape: tuple[int, ...] = ()
+    action_dtype: type = np.int64
+
+    def __init__(self, space: gym.spaces.Discrete) -> None:
+        self.size = int(space.n)
+        self._start = int(space.start)
+
+    def noise(self, rng: np.random.Generator, steps: int) -> Array:
+        return rng.gumbel(size=(steps, self.size)).astype(np.float32)
+
+    def sample(self, outputs: Array, noise: Array) -> Any:
+        return (outputs + noise).argmax()
+
+    def mode(self, outputs: Array) -> Any:
+        return outputs.argmax()
+
+    def to_env(self, action: Any) -> Any:
+        return int(action) + self._start
+
+    def log_prob(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs = torch.log_softmax(outputs, dim=1)
+        index = actions.unsqueeze(1)
+        gradient = log_probs.exp().neg_()
+        gradient.scatter_add_(1, index, gradient.new_ones(index.shape))
+        return log_probs.gather(1, index).squeeze(1), gradient
+
+    def kl(self, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        old_log_probs = torch.log_softmax(old, dim=1)
+        new_log_probs = torch.log_softmax(new, dim=1)
+        old_probs = old_log_probs.exp()
+        divergence = (old_probs * (old_log_probs - new_log_probs)).sum(1)
+        return divergence, new_log_probs.exp_().sub_(old_probs)
+
+
+class FixedGaussian:
+    """Continuous actions: the outputs are means, the standard deviation is fixed.
+
+    Actions are clipped for the environment only; the unclipped action enters the log-probability.
+    """
+
+    action_dtype: type = np.float32
+
+    def __init__(self, space: gym.spaces.Box, std: float) -> None:
+        self.size = math.prod(space.shape)
+        self.action_shape: tuple[int, ...] = (self.size,)
+        self.std = std
+        self._shape = space.shape
+        self._dtype = space.dtype
+        self._low = space.low.ravel()
+        self._high = space.high.ravel()
+        self._log_normaliser = self.size * (math.log(std) + 0.5 * math.log(2.0 * math.pi))
+
+    def noise(self, rng: np.random.Generator, steps: int) -> Array:
+        noise = rng.standard_normal((steps, self.size), dtype=np.float32)
+        noise *= np.float32(self.std)
+        return noise
+
+    def sample(self, outputs: Array, noise: Array) -> Any:
+        return outputs + noise
+
+    def mode(self, outputs: Array) -> Any:
+        return outputs.copy()
+
+    def to_env(self, action: Any) -> Any:
+        clipped = np.minimum(np.maximum(action, self._low), self._high)
+        return clipped.reshape(self._shape).astype(self._dtype, copy=False)
+
+    def log_prob(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = (actions - outputs).mul_(1.0 / self.std**2)
+        log_prob = gradient.square().sum(1).mul_(-0.5 * self.std**2).sub_(self._log_normaliser)
+        return log_prob, gradient
+
+    def kl(self, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = (new - old).mul_(1.0 / self.std**2)
+        return gradient.square().sum(1).mul_(0.5 * self.std**2), gradient
+
+
+def action_distribution(space: gym.Space, action_std: float) -> ActionDistribution:
+    """The distribution for an action space.
+
+    Raises:
+        ValueError: the space is neither Discrete nor a Box of floating-point numbers.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return Categorical(space)
+    if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return FixedGaussian(space, action_std)
+    raise ValueError(
+        f"unsupported action space {space}: rllib_lpdm trains Discrete and floating-point Box "
+        "actions; wrap the environment to offer one of them"
+    )

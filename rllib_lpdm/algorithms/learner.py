@@ -1,0 +1,294 @@
+"""One iteration's update: hidden layers by their local losses, heads by the RL loss."""
+
+import abc
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from torch import Tensor, nn
+
+from rllib_lpdm.algorithms.episodes import (
+    Episode,
+    RunningStatistics,
+    discounted_returns,
+    normalised,
+)
+from rllib_lpdm.algorithms.module import ActorCriticModule
+from rllib_lpdm.algorithms.seeding import Purpose, stream
+from rllib_lpdm.algorithms.threads import single_threaded
+from rllib_lpdm.local_learning import LayerAdam, clipped_step, step_linear
+
+Array = NDArray[Any]
+RETURN_STATISTICS = "return_statistics"
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputGradients:
+    """A loss, seen from the network's two outputs.
+
+    Attributes:
+        policy: (N, size) gradient with respect to the policy head's outputs.
+        value: (N,) gradient of the unweighted value loss; None without a value head.
+        metrics: named scalars to report, as 0-dimensional tensors.
+    """
+
+    policy: Tensor
+    value: Tensor | None
+    metrics: dict[str, Tensor]
+
+
+class LocalLearner(TorchLearner, abc.ABC):
+    """What REINFORCE and PPO share: optimizers, the update of a batch, returns, checkpoints.
+
+    Subclasses say how an iteration's episodes become batches and which loss a batch has.
+    """
+
+    def build(self) -> None:
+        super().build()
+        self.return_statistics = RunningStatistics()
+
+    @property
+    def actor_critic(self) -> ActorCriticModule:
+        """The one module of this learner."""
+        module: ActorCriticModule = self.module[DEFAULT_MODULE_ID]
+        return module
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """One Adam per layer; with ``bp`` one for all; none for frozen layers."""
+        config = self.config
+        module: ActorCriticModule = self._module[module_id]
+        heads = {"policy_head": module.policy_head, "value_head": module.value_head}
+        parts: dict[str, nn.Module] = {n: head for n, head in heads.items() if head is not None}
+        rates = dict.fromkeys(parts, config.lr)
+        if config.method == "bp":
+            parts, rates = {"network": module}, {"network": config.lr}
+        elif config.method != "frozen":
+            for index, layer in enumerate(module.encoder.layers):
+                name = f"hidden_{index + 1}"
+                parts[name], rates[name] = layer, config.hidden_lr or config.lr
+        for name, part in parts.items():
+            parameters = list(part.parameters())
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=LayerAdam(parameters, lr=rates[name]),
+                params=parameters,
+            )
+
+    def update(self, batch: Any = None, *, training_data: Any = None, **kwargs: Any) -> Any:
+        """RLlib's entry point; the algorithm itself calls :meth:`learn`.
+
+        Raises:
+            ValueError: the training data holds no list of :class:`Episode`.
+        """
+        episodes = kwargs.get("episodes")
+        if training_data is not None:
+            training_data.solve_refs()
+            episodes = training_data.episodes
+        if not episodes:
+            raise ValueError("LocalLearner.update() needs whole episodes of an EpisodeRunner")
+        metrics = self.learn(episodes, iteration=self._weights_seq_no)
+        self.metrics.log_dict(metrics, key=DEFAULT_MODULE_ID, window=1)
+        return self.metrics.reduce()
+
+    def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
+        """Not part of this update: there is no one loss that reaches every layer.
+
+        Raises:
+            TypeError: always; RLlib's own update would be needed to call it.
+        """
+        raise TypeError(f"{type(self).__name__} has no scalar loss; call learn() or update()")
+
+    def learn(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
+        """One of the paper's iterations.
+
+        Args:
+            episodes: the iteration's episodes, in the order of their indices.
+            iteration: from 0; addresses the random streams of shuffles and row subsets.
+
+        Returns:
+            Metrics of the update, averaged over its minibatches; ``skipped_steps`` is a sum.
+        """
+        self._weights_seq_no += 1
+        with single_threaded():
+            return self._learn(episodes, iteration)
+
+    @abc.abstractmethod
+    def _learn(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
+        """The algorithm's iteration, on one thread."""
+
+    @abc.abstractmethod
+    def _output_gradients(
+        self, batch: dict[str, Tensor], outputs: Tensor, values: Tensor | None
+    ) -> OutputGradients:
+        """The RL loss of a batch by its gradients; called without autograd.
+
+        Args:
+            batch: named (N, ...) tensors, with ``observations`` among them.
+            outputs: (N, size) of the policy head.
+            values: (N,) of the value head, None without one.
+        """
+
+    def _update_batch(
+        self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None
+    ) -> dict[str, float]:
+        """One step of every layer. All losses use the same forward pass, made before any step.
+
+        Args:
+            batch: what :meth:`_output_gradients` needs.
+            guide: (N,) values for the guided local loss, None for the unsupervised one.
+            rows: (M,) rows whose distances are matched, None for all.
+        """
+        step = self._backpropagate if self.config.method == "bp" else self._learn_locally
+        return step(batch, guide, rows)
+
+    def _learn_locally(
+        self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None
+    ) -> dict[str, float]:
+        module, limit = self.actor_critic, self.config.grad_clip
+        metrics: dict[str, float] = {}
+        skipped = 0
+        with torch.no_grad():
+            if self.config.method == "frozen":
+                features = module.features(batch["observations"])
+            else:
+                features, steps = module.encoder.learn(
+                    batch["observations"],
+                    self._hidden_optimizers(),
+                    values=guide,
+                    rows=rows,
+                    max_gradient_norm=limit,
+                )
+                for number, layer_step in enumerate(steps, 1):
+                    metrics[f"distance_loss_{number}"] = layer_step.loss
+                    metrics[f"grad_norm_hidden_{number}"] = layer_step.gradient_norm
+                    skipped += layer_step.skipped
+            values = None if module.value_head is None else module.values(features)
+            gradients = self._output_gradients(batch, module.policy_head(features), values)
+            heads = [("policy_head", module.policy_head, gradients.policy)]
+            if module.value_head is not None and gradients.value is not None:
+                heads.append(("value_head", module.value_head, gradients.value.unsqueeze(1)))
+            for name, head, gradient in heads:
+                norm, not_finite = step_linear(
+                    head, self._optimizer(name), features, gradient, limit
+                )
+                metrics[f"grad_norm_{name}"] = norm
+                skipped += not_finite
+        metrics["skipped_steps"] = skipped
+        metrics.update({name: value.item() for name, value in gradients.metrics.items()})
+        return metrics
+
+    def _backpropagate(
+        self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None
+    ) -> dict[str, float]:
+        module = self.actor_critic
+        optimizer = self._optimizer("network")
+        features = module.features(batch["observations"])
+        outputs = [module.policy_head(features)]
+        if module.value_head is not None:
+            outputs.append(module.values(features))
+        with torch.no_grad():
+            gradients = self._output_gradients(
+                batch, outputs[0], outputs[1] if len(outputs) == 2 else None
+            )
+            output_gradients = [gradients.policy]
+            if gradients.value is not None:
+                output_gradients.append(gradients.value * self.config.vf_loss_coeff)
+        parameters = optimizer.param_groups[0]["params"]
+        network_gradients = torch.autograd.grad(outputs, parameters, output_gradients)
+        norm, not_finite = clipped_step(optimizer, list(network_gradients), self.config.grad_clip)
+        metrics = {"grad_norm": norm, "skipped_steps": float(not_finite)}
+        metrics.update({name: value.item() for name, value in gradients.metrics.items()})
+        return metrics
+
+    # -- from episodes to tensors -----------------------------------------------------------------
+
+    def _batch(self, episodes: Sequence[Episode]) -> dict[str, Tensor]:
+        """Observations, actions and normalised returns of all steps, on the learner's device."""
+        return {
+            "observations": self._tensor(_joined([e.observations[:-1] for e in episodes])),
+            "actions": self._tensor(_joined([e.actions for e in episodes])),
+            "returns": self._tensor(self._normalised_returns(episodes)),
+        }
+
+    def _normalised_returns(self, episodes: Sequence[Episode]) -> Array:
+        config, statistics = self.config, self.return_statistics
+        final_values = [0.0] * len(episodes)
+        if config.bootstrap_truncated:
+            final_values = [0.0 if e.terminated else self._value_of_end(e) for e in episodes]
+        returns = np.concatenate(
+            [
+                discounted_returns(episode.rewards, config.gamma, final_value)
+                for episode, final_value in zip(episodes, final_values, strict=True)
+            ]
+        )
+        if config.return_normalization == "batch":
+            return normalised(returns, float(returns.mean()), float(returns.std()))
+        if np.isfinite(returns).all():
+            statistics.update(returns)
+        return normalised(returns, statistics.mean, statistics.std)
+
+    def _value_of_end(self, episode: Episode) -> float:
+        """The learned value, in reward units, of the observation where the episode was cut off."""
+        with torch.no_grad():
+            end = self._tensor(episode.observations[-1:])
+            value = self.actor_critic.values(self.actor_critic.features(end)).item()
+        return self.return_statistics.mean + self.return_statistics.std * value
+
+    def _rows(self, count: int, iteration: int, minibatch: int = 0) -> Tensor | None:
+        """The rows whose distances are matched, drawn afresh for every minibatch."""
+        limit = self.config.max_rows
+        if limit is None or limit >= count:
+            return None
+        rng = stream(self.config.seed, Purpose.ROWS, iteration, minibatch)
+        return self._tensor(rng.choice(count, size=limit, replace=False))
+
+    def _tensor(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+    # -- optimizers and checkpoints ---------------------------------------------------------------
+
+    def _optimizer(self, name: str) -> LayerAdam:
+        optimizer: LayerAdam = self._named_optimizers[f"{DEFAULT_MODULE_ID}_{name}"]
+        return optimizer
+
+    def _hidden_optimizers(self) -> list[LayerAdam]:
+        count = len(self.actor_critic.encoder.layers)
+        return [self._optimizer(f"hidden_{number}") for number in range(1, count + 1)]
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        state[RETURN_STATISTICS] = dataclasses.asdict(self.return_statistics)
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores a state, also one older than the current weights."""
+        if COMPONENT_RL_MODULE in state:
+            self._weights_seq_no = 0  # RLlib would keep newer weights and say nothing
+            self.module.set_state(state[COMPONENT_RL_MODULE])
+        super().set_state(state)
+        if RETURN_STATISTICS in state:
+            self.return_statistics = RunningStatistics(**state[RETURN_STATISTICS])
+
+
+def averaged(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of each metric over minibatches; ``skipped_steps`` is summed instead."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in metrics:
+        for name, value in row.items():
+            values[name].append(value)
+    return {
+        name: math.fsum(column) / (1 if name == "skipped_steps" else len(column))
+        for name, column in values.items()
+    }
+
+
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -1,0 +1,128 @@
+"""The method for code on RLlib's old API stack: a TorchModelV2 whose hidden layers learn locally.
+
+RLlib has deprecated this stack, and it is slower than this package's own algorithms. The adapter is
+for existing code; ``rllib_lpdm.PPOConfig`` reproduces the paper. What remains different:
+
+- The policy's one optimizer, learning rate and gradient clip serve hidden layers and heads alike.
+- Autograd differentiates the local loss inside each layer, where the package itself has the
+  gradient by hand, so the activations of all layers are kept until the policy's backward pass.
+- A Gaussian policy learns its standard deviation, as the second half of the logits head's outputs.
+- Each GPU of a policy matches the distances of its own shard of the batch.
+"""
+
+from typing import Any, get_args
+
+import gymnasium as gym
+import pydantic
+import torch
+from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
+from torch import Tensor, nn
+
+from rllib_lpdm.algorithms.config import describe
+from rllib_lpdm.algorithms.module import observation_size
+from rllib_lpdm.algorithms.settings import Method, Settings, unknown_name
+from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
+
+
+class LocalTorchModelV2(TorchModelV2, nn.Module):
+    """Tanh layers, each trained by its own loss (section 3), under a logits head and a value head.
+
+    RLlib takes the class itself or a name given to ``ModelCatalog.register_custom_model``::
+
+        model={"custom_model": LocalTorchModelV2,
+               "custom_model_config": {"method": "lpdm", "hidden_sizes": (64, 64)}}
+
+    Args:
+        obs_space: the preprocessed observation space; observations are flattened to d_x features.
+        action_space: as in TorchModelV2.
+        num_outputs: width of the logits head; for a Gaussian policy twice the action's size.
+        model_config: RLlib's model config.
+        name: as in TorchModelV2.
+        **custom_model_config: ``method`` ("lpdm" by default, "lpdm_guided", "bp" or "frozen") and
+            ``hidden_sizes``.
+
+    Raises:
+        ValueError: unknown key or value; observations that are not arrays; ``use_lstm``,
+            ``use_attention`` or ``free_log_std``.
+    """
+
+    def __init__(
+        self,
+        obs_space: gym.Space,
+        action_space: gym.Space,
+        num_outputs: int,
+        model_config: dict[str, Any],
+        name: str,
+        **custom_model_config: Any,
+    ) -> None:
+        TorchModelV2.__init__(self, obs_space, action_space, num_outputs, model_config, name)
+        nn.Module.__init__(self)
+        for option in ("use_lstm", "use_attention", "free_log_std"):
+            if model_config.get(option):
+                raise ValueError(f"model: LocalTorchModelV2 does not support {option}=True")
+        self.method, hidden_sizes = _validated(**custom_model_config)
+        self.hidden = LocalMLP(observation_size(obs_space), hidden_sizes)
+        self.hidden.requires_grad_(self.method != "frozen")
+        self.logits_head = nn.Linear(self.hidden.output_size, num_outputs)
+        self.value_head = nn.Linear(self.hidden.output_size, 1)
+        self._local_losses: list[Tensor] = []
+
+    def forward(
+        self, input_dict: dict[str, Any], state: list[Tensor], seq_lens: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits (N, num_outputs) of the observations, and the state as it came."""
+        self._inputs = x = input_dict["obs_flat"].float().flatten(1)
+        self._outputs: list[Tensor] = []
+        for layer in self.hidden.layers:
+            y = torch.tanh(layer(x))
+            self._outputs.append(y)
+            x = y if self.method == "bp" else y.detach()
+        self._features = x
+        return self.logits_head(x), state
+
+    def value_function(self) -> Tensor:
+        """(N,) values of the last forward pass."""
+        values: Tensor = self.value_head(self._features).squeeze(1)
+        return values
+
+    def custom_loss(
+        self, policy_loss: list[Tensor] | Tensor, loss_inputs: Any
+    ) -> list[Tensor] | Tensor:
+        """Adds each layer's local loss (equation 1), on the forward pass the policy's loss made.
+
+        Args:
+            policy_loss: a scalar, or one per optimizer of the policy, of which the first (PPO has
+                no other) holds the hidden layers.
+            loss_inputs: the train batch; unused.
+
+        Returns:
+            The losses in the same form; unchanged under "bp" and "frozen".
+        """
+        if self.method in ("bp", "frozen"):
+            return policy_loss
+        values = self.value_function().detach() if self.method == "lpdm_guided" else None
+        target = target_distances(self._inputs, values)
+        losses = [distance_matching_loss(y, target) for y in self._outputs]
+        self._local_losses = [loss.detach() for loss in losses]
+        if isinstance(policy_loss, Tensor):
+            return policy_loss + sum(losses)
+        return [policy_loss[0] + sum(losses), *policy_loss[1:]]
+
+    def metrics(self) -> dict[str, float]:
+        """Each layer's local loss on the last batch; RLlib reports means over an iteration."""
+        return {f"distance_loss_{k}": loss.item() for k, loss in enumerate(self._local_losses, 1)}
+
+
+def _validated(**config: Any) -> tuple[str, tuple[int, ...]]:
+    """Method and hidden sizes of a ``custom_model_config``; raises ValueError naming the fault."""
+    place, known = "custom_model_config", ("method", "hidden_sizes")
+    for key in config:
+        if key not in known:
+            raise ValueError(f"{place}: {unknown_name(key, known)}")
+    method = config.pop("method", "lpdm")
+    if method not in get_args(Method):
+        raise ValueError(f"{place}: {unknown_name(str(method), get_args(Method), 'method')}")
+    try:
+        return method, Settings(**config).hidden_sizes
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{place}: {describe(error)}") from None

@@ -1,0 +1,111 @@
+"""PPO in its basic form: clipped ratio, KL penalty, clipped critic, no GAE (section 4.1)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
+from rllib_lpdm.algorithms.config import LocalConfig
+from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.learner import LocalLearner, OutputGradients, averaged
+from rllib_lpdm.algorithms.seeding import Purpose, stream
+from rllib_lpdm.algorithms.settings import PPOSettings
+
+
+class PPOConfig(LocalConfig):
+    """PPO: a fixed number of whole episodes is one iteration, in several epochs of minibatches.
+
+    Example:
+        >>> config = PPOConfig().environment("Hopper-v4").training(method="lpdm_guided")
+        >>> algo = config.debugging(seed=0).build_algo()
+        >>> result = algo.train()
+    """
+
+    settings_class = PPOSettings
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or PPO)
+
+    @property
+    def has_value_head(self) -> bool:
+        return True
+
+    def get_default_learner_class(self) -> type["PPOLearner"]:
+        return PPOLearner
+
+
+class PPO(LocalAlgorithm):
+    """See :class:`PPOConfig`."""
+
+    @classmethod
+    def get_default_config(cls) -> PPOConfig:
+        return PPOConfig()
+
+
+class PPOLearner(LocalLearner):
+    """The clipped surrogate of Schulman et al. (2017) and the critic on normalised returns."""
+
+    def _learn(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
+        config, module = self.config, self.actor_critic
+        batch = self._batch(episodes)
+        count = len(batch["returns"])
+        with torch.no_grad():
+            features = module.features(batch["observations"])
+            batch["old_outputs"] = module.policy_head(features)
+            batch["old_values"] = module.values(features)
+            batch["old_log_probs"], _ = module.distribution.log_prob(
+                batch["old_outputs"], batch["actions"]
+            )
+            advantages = batch["returns"] - batch["old_values"]
+            std, mean = torch.std_mean(advantages, correction=0)
+            batch["advantages"] = (advantages - mean) / (std + 1e-8)
+
+        metrics: list[dict[str, float]] = []
+        for epoch in range(config.num_epochs):
+            rng = stream(config.seed, Purpose.SHUFFLE, iteration, epoch)
+            order = self._tensor(rng.permutation(count))
+            shuffled = {name: column[order] for name, column in batch.items()}
+            for start in range(0, count, config.minibatch_size):
+                minibatch = {
+                    name: column[start : start + config.minibatch_size]
+                    for name, column in shuffled.items()
+                }
+                guide = minibatch["old_values"] if config.method == "lpdm_guided" else None
+                rows = self._rows(len(minibatch["returns"]), iteration, len(metrics))
+                metrics.append(self._update_batch(minibatch, guide, rows))
+        return averaged(metrics)
+
+    def _output_gradients(
+        self, batch: dict[str, Tensor], outputs: Tensor, values: Tensor | None
+    ) -> OutputGradients:
+        assert values is not None
+        config, distribution = self.config, self.actor_critic.distribution
+        count = len(values)
+
+        log_probs, log_prob_gradient = distribution.log_prob(outputs, batch["actions"])
+        ratio = torch.exp(log_probs - batch["old_log_probs"])
+        surrogate = ratio * batch["advantages"]
+        clipped = ratio.clamp(1.0 - config.clip_param, 1.0 + config.clip_param)
+        clipped = clipped * batch["advantages"]
+        divergence, divergence_gradient = distribution.kl(batch["old_outputs"], outputs)
+        # Where the clipped term is the smaller one it is constant, so no gradient flows.
+        flowing = torch.where(surrogate <= clipped, surrogate, 0.0) / -count
+        policy_gradient = log_prob_gradient * flowing.unsqueeze(1)
+        policy_gradient += divergence_gradient * (config.kl_coeff / count)
+
+        old_values, returns = batch["old_values"], batch["returns"]
+        change = values - old_values
+        limit = config.vf_clip_param
+        error = values - returns
+        clipped_error = old_values + change.clamp(-limit, limit) - returns
+        # Likewise: the clipped error is constant in the value outside the limit.
+        larger = error.square() >= clipped_error.square()
+        value_gradient = torch.where(larger, error, 0.0) * (2.0 / count)
+
+        metrics = {
+            "policy_loss": -torch.minimum(surrogate, clipped).mean(),
+            "value_loss": torch.maximum(error.square(), clipped_error.square()).mean(),
+            "kl": divergence.mean(),
+        }
+        return OutputGradients(policy_gradient, value_gradient, metrics)

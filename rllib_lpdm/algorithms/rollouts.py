@@ -1,0 +1,298 @@
+"""Whole episodes, collected with the numpy policy."""
+
+import math
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.framework import get_device
+from ray.rllib.utils.metrics import (
+    EPISODE_DURATION_SEC_MEAN,
+    EPISODE_LEN_MAX,
+    EPISODE_LEN_MEAN,
+    EPISODE_LEN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+)
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
+from rllib_lpdm.algorithms.distributions import action_distribution
+from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.module import NumpyPolicy
+from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
+from rllib_lpdm.algorithms.threads import single_threaded
+
+Array = NDArray[Any]
+
+FIRST_CAPACITY = 128  # steps; buffers double when an episode outgrows them
+
+
+class EpisodeRunner(EnvRunner, Checkpointable):
+    """Collects whole episodes of one environment, each from random streams of its own.
+
+    Training calls :meth:`rollout`, RLlib's evaluation calls :meth:`sample`. The environment is
+    reset with a seed before every episode, so an episode depends on its address (seed, iteration,
+    index) and on the policy, and on nothing that ran before it in this process.
+    """
+
+    env: Any
+    num_env_steps_sampled_lifetime: int
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.worker_index: int = kwargs.get("worker_index") or 0
+        self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
+        self._calls_back = any(map(self._uses_callback, EPISODE_CALLBACKS))
+        self._finished: list[tuple[int, float, float]] = []  # steps, return, seconds
+        self.make_env()
+        self.make_module()
+
+    def make_env(self) -> None:
+        """Makes the environment that the config names: an id, a registered name, or a callable."""
+        if self.env is not None:
+            self.env.close()
+        self.env = create_environment(
+            self.config.env, self.config.env_config, self.worker_index, self.num_workers
+        )
+        self._distribution = action_distribution(self.env.action_space, self.config.action_std)
+        self._callback(
+            "on_environment_created",
+            env=self.env,
+            env_context=EnvContext(self.config.env_config, self.worker_index, self.num_workers),
+        )
+
+    def make_module(self) -> None:
+        """Builds the torch module, of which :meth:`sample` takes its policy."""
+        spec = self.config.get_rl_module_spec(
+            env=self.env, spaces=self.get_spaces(), inference_only=True
+        )
+        self.module = spec.build()
+        self.module.to(get_device(self.config, self.config.num_gpus_per_env_runner))
+
+    def rollout(
+        self, policy: NumpyPolicy, iteration: int, indices: Sequence[int]
+    ) -> dict[int, Episode]:
+        """Training episodes by index, each at its address (seed, iteration, index)."""
+        with single_threaded():
+            episodes = {
+                index: self._run_episode(
+                    policy, stream(self.config.seed, Purpose.EPISODE, iteration, index), True
+                )
+                for index in indices
+            }
+        self._callback("on_sample_end", samples=list(episodes.values()))
+        return episodes
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[Episode]:
+        """Whole episodes for RLlib's evaluation, always from the same starts.
+
+        Args:
+            num_timesteps: collect until at least so many steps.
+            num_episodes: collect so many episodes; 1 if neither number is given.
+            explore: draw actions; None takes the most probable one, unless ``evaluation_config``
+                sets ``explore``.
+            random_actions: not supported; every action comes from the policy.
+            force_reset: without effect; an episode always begins with a reset.
+
+        Raises:
+            ValueError: both numbers were given, or random actions were asked for.
+        """
+        if num_timesteps is not None and num_episodes is not None:
+            raise ValueError("give num_timesteps or num_episodes, not both")
+        if random_actions:
+            raise ValueError("EpisodeRunner.sample() has no random actions; step `env` for those")
+        if explore is None:
+            explore = bool(self.config.in_evaluation and self.config.explore)
+        enough_episodes = num_episodes or (math.inf if num_timesteps else 1)
+        enough_steps = num_timesteps or math.inf
+        policy = self.module.numpy_policy()
+        episodes: list[Episode] = []
+        steps = 0
+        with single_threaded():
+            while len(episodes) < enough_episodes and steps < enough_steps:
+                rng = stream(self.config.seed, Purpose.EVALUATION, self.worker_index, len(episodes))
+                episodes.append(self._run_episode(policy, rng, explore))
+                steps += len(episodes[-1])
+        self._callback("on_sample_end", samples=episodes)
+        return episodes
+
+    def _run_episode(self, policy: NumpyPolicy, rng: np.random.Generator, explore: bool) -> Episode:
+        started = time.perf_counter()
+        step = self.env.step
+        distribution = self._distribution
+        draw, mode, to_env = distribution.sample, distribution.mode, distribution.to_env
+        observation, info = self.env.reset(seed=integer_seed(rng))
+        follower = EpisodeFollower(self, observation, info) if self._calls_back else None
+
+        capacity = FIRST_CAPACITY
+        observations = np.empty((capacity + 1, np.size(observation)), np.float32)
+        actions: Array = np.empty((capacity, *distribution.action_shape), distribution.action_dtype)
+        noise = distribution.noise(rng, capacity)
+        flat = observations.shape[1:] == np.shape(observation)
+        observations[0] = observation if flat else np.ravel(observation)
+        rewards: list[float] = []
+        t = 0
+        terminated = truncated = False
+        while not (terminated or truncated):
+            if t == capacity:
+                observations = _doubled(observations, capacity)
+                actions = _doubled(actions, capacity)
+                noise = np.concatenate([noise, distribution.noise(rng, capacity)])
+                capacity *= 2
+            outputs = policy(observations[t])
+            action = draw(outputs, noise[t]) if explore else mode(outputs)
+            actions[t] = action
+            observation, reward, terminated, truncated, info = step(to_env(action))
+            t += 1
+            observations[t] = observation if flat else np.ravel(observation)
+            rewards.append(float(reward))
+            if follower is not None:
+                follower.step(observation, action, reward, terminated, truncated, info)
+        if follower is not None:
+            follower.end()
+
+        episode = Episode(
+            observations[: t + 1], actions[:t], np.array(rewards, np.float64), bool(terminated)
+        )
+        self._finished.append((t, episode.total_reward(), time.perf_counter() - started))
+        return episode
+
+    # -- what RLlib asks of an EnvRunner ----------------------------------------------------------
+
+    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
+        spaces = (self.env.observation_space, self.env.action_space)
+        return {
+            INPUT_ENV_SPACES: spaces,
+            INPUT_ENV_SINGLE_SPACES: spaces,
+            DEFAULT_MODULE_ID: spaces,
+        }
+
+    def get_metrics(self) -> Any:
+        """RLlib's usual metrics of the episodes since the last call, reduced for merging."""
+        window = max(1, self.config.metrics_num_episodes_for_smoothing)
+        for steps, total_reward, seconds in self._finished:
+            for key, value in (
+                (EPISODE_LEN_MEAN, steps),
+                (EPISODE_RETURN_MEAN, total_reward),
+                (EPISODE_DURATION_SEC_MEAN, seconds),
+            ):
+                self.metrics.log_value(key, value, window=window)
+            for key, value, reduce in (
+                (EPISODE_LEN_MIN, steps, "min"),
+                (EPISODE_LEN_MAX, steps, "max"),
+                (EPISODE_RETURN_MIN, total_reward, "min"),
+                (EPISODE_RETURN_MAX, total_reward, "max"),
+            ):
+                self.metrics.log_value(key, value, reduce=reduce, window=window)
+        episodes = len(self._finished)
+        total_steps = sum(steps for steps, _, _ in self._finished)
+        self.num_env_steps_sampled_lifetime += total_steps
+        for key, value, reduce in (
+            (NUM_ENV_STEPS_SAMPLED, total_steps, "sum"),
+            (NUM_ENV_STEPS_SAMPLED_LIFETIME, total_steps, "lifetime_sum"),
+            (NUM_EPISODES, episodes, "sum"),
+            (NUM_EPISODES_LIFETIME, episodes, "lifetime_sum"),
+        ):
+            self.metrics.log_value(key, value, reduce=reduce)
+        self._finished.clear()
+        return self.metrics.reduce()
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        state: dict[str, Any] = {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime
+        }
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state(**kwargs)
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.num_env_steps_sampled_lifetime = state.get(
+            NUM_ENV_STEPS_SAMPLED_LIFETIME, self.num_env_steps_sampled_lifetime
+        )
+        if COMPONENT_RL_MODULE in state:
+            weights = state[COMPONENT_RL_MODULE]
+            self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[()], dict[str, Any]]:
+        return (), {"config": self.config, "worker_index": self.worker_index}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Checkpointable]]:
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+    def assert_healthy(self) -> None:
+        assert self.env is not None
+        assert self.module is not None
+
+    def stop(self) -> None:
+        self.env.close()
+
+    # -- callbacks --------------------------------------------------------------------------------
+
+    def _uses_callback(self, name: str) -> bool:
+        overridden = any(
+            getattr(type(callback), name) is not getattr(RLlibCallback, name)
+            for callback in self._callbacks
+        )
+        return overridden or bool(getattr(self.config, f"callbacks_{name}", None))
+
+    def _callback(self, name: str, **arguments: Any) -> None:
+        if self._uses_callback(name):
+            make_callback(
+                name,
+                callbacks_objects=self._callbacks,
+                callbacks_functions=getattr(self.config, f"callbacks_{name}", None),
+                kwargs={"env_runner": self, "metrics_logger": self.metrics, **arguments},
+            )
+
+
+def create_environment(
+    env: Any, env_config: dict[str, Any], worker_index: int = 0, num_workers: int = 0
+) -> gym.Env:
+    """One environment: of a gymnasium id, a name registered with Tune, or a callable."""
+    context = EnvContext(env_config, worker_index, num_workers=num_workers)
+    if callable(env):
+        return env(context)
+    if _global_registry.contains(ENV_CREATOR, env):
+        return _global_registry.get(ENV_CREATOR, env)(context)
+    return gym.make(env, disable_env_checker=True, **env_config)
+
+
+def _doubled(array: Array, capacity: int) -> Array:
+    """A copy with room for ``capacity`` more rows."""
+    larger = np.empty((len(array) + capacity, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
