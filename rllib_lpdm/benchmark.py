@@ -1,0 +1,64 @@
+"""``python -m rllib_lpdm.benchmark [NAME ...]``: speed and memory as ratios, on one core."""
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import ray
+
+from rllib_lpdm.benchmarks import BENCHMARKS, Row
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmarks named, all by default, and prints one table.
+
+    Returns:
+        0; a missed target is shown, not raised, because machines differ.
+    """
+    parser = argparse.ArgumentParser(prog="python -m rllib_lpdm.benchmark", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE too")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    rows: list[Row] = []
+    print(HEADER, flush=True)
+    for name in options.names or BENCHMARKS:
+        for row in BENCHMARKS[name]():
+            rows.append(row)
+            print(_line(row), flush=True)
+    ray.shutdown()
+    if options.json:
+        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    return 0
+
+
+FORMAT = "{:<13} {:<28} {:>9} {:>9} {:<8} {:<30} {:>6} {:>8} {}"
+HEADER = FORMAT.format(
+    "benchmark", "case", "figure", "beside", "unit", "compared with", "ratio", "target", "met"
+)
+
+
+def _line(row: Row) -> str:
+    met = {True: "yes", False: "no", None: ""}[row.met]
+    return FORMAT.format(
+        row.benchmark,
+        row.case,
+        f"{row.figure:.0f}",
+        f"{row.reference:.0f}",
+        row.unit,
+        row.compared_with,
+        f"{row.ratio:.2f}",
+        row.target,
+        met,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,17 @@
+"""Speed and memory, each figure beside what it is compared with, measured in one run."""
+
+from collections.abc import Callable
+
+from rllib_lpdm.benchmarks.measure import Row
+from rllib_lpdm.benchmarks.training import ppo, reinforce, runner
+from rllib_lpdm.benchmarks.updates import local_update, memory
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "runner": runner,
+    "reinforce": reinforce,
+    "ppo": ppo,
+    "local_update": local_update,
+    "memory": memory,
+}
+
+__all__ = ["BENCHMARKS", "Row"]

@@ -1,0 +1,197 @@
+"""Environment steps per second: of rollouts, of REINFORCE and of PPO."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.ppo import PPOConfig as StockPPOConfig
+
+from rllib_lpdm.algorithms import PPOConfig, ReinforceConfig
+from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
+from rllib_lpdm.algorithms.distributions import action_distribution
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner, create_environment
+from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
+from rllib_lpdm.benchmarks.measure import Row, compare
+
+RUNNER_TARGETS = {
+    "CartPole-v1": 0.33,
+    "Hopper-v4": 0.75,
+    "Walker2d-v4": 0.75,
+    "HalfCheetah-v4": 0.75,
+    "Ant-v4": 0.75,
+}
+SMALL = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}
+PAPER = {"hidden_sizes": (64, 128, 256), "lr": 5e-4, "grad_clip": 0.5}
+ACTION_STD = {"Ant-v4": 0.2}
+STEPS_A_ROUND = 4000
+
+
+def runner() -> list[Row]:
+    """Rollouts of the first policy, against the same episodes replayed on the bare environment."""
+    rows = []
+    for environment, target in RUNNER_TARGETS.items():
+        with _algorithm(ReinforceConfig(), environment, **_paper_settings(environment)) as algo:
+            rollout = _Rollouts(algo)
+            rows.append(
+                compare(
+                    "runner",
+                    environment,
+                    rollout.measure,
+                    rollout.replay,
+                    compared_with="raw environment, same actions",
+                    unit="steps/s",
+                    at_least=target,
+                )
+            )
+    return rows
+
+
+def reinforce() -> list[Row]:
+    """REINFORCE with ``lpdm`` in training, against replays of its first episodes."""
+    rows = []
+    for environment in ("Hopper-v4", "Ant-v4"):
+        settings = _paper_settings(environment)
+        with _algorithm(ReinforceConfig(), environment, method="lpdm", **settings) as algo:
+            rollout = _Rollouts(algo)
+            rollout.measure()
+            rows.append(
+                compare(
+                    "reinforce",
+                    f"{environment} lpdm",
+                    functools.partial(_training_speed, algo),
+                    rollout.replay,
+                    compared_with="raw environment, same actions",
+                    unit="steps/s",
+                    at_least=0.6,
+                )
+            )
+    return rows
+
+
+def ppo() -> list[Row]:
+    """PPO in training against RLlib's own: 2048 steps, minibatches of 64, 10 epochs, 64 x 64."""
+    rows = []
+    targets = {
+        ("CartPole-v1", "lpdm"): 10.0,
+        ("CartPole-v1", "bp"): 6.0,
+        ("Hopper-v4", "lpdm"): 7.0,
+        ("Hopper-v4", "bp"): 5.0,
+    }
+    for (environment, method), target in targets.items():
+        with (
+            _algorithm(
+                PPOConfig(),
+                environment,
+                method=method,
+                hidden_sizes=(64, 64),
+                lr=3e-4,
+                minibatch_size=64,
+                num_epochs=10,
+                episodes_per_iteration=93,  # of about 22 steps each under the first policy
+            ) as ours,
+            _stock_ppo(environment) as stock,
+        ):
+            rows.append(
+                compare(
+                    "ppo",
+                    f"{environment} {method}",
+                    functools.partial(_training_speed, ours),
+                    functools.partial(_stock_speed, stock),
+                    compared_with="stock RLlib PPO",
+                    unit="steps/s",
+                    at_least=target,
+                    rounds=3,
+                )
+            )
+    return rows
+
+
+class _Rollouts:
+    """Episodes of the algorithm's first policy, and their replay on an environment of its own."""
+
+    def __init__(self, algo: LocalAlgorithm) -> None:
+        self._runner: EpisodeRunner = algo.env_runner
+        self._seed = algo.config.seed
+        self._policy = algo.env_runner.module.numpy_policy()
+        self._env = create_environment(algo.config.env, {})
+        distribution = action_distribution(self._env.action_space, algo.config.action_std)
+        self._to_env: Callable[[Any], Any] = distribution.to_env
+        self._next = 0
+        self._recorded: list[tuple[int, list[Any]]] = []
+
+    def measure(self) -> float:
+        """Steps/s of the runner over at least STEPS_A_ROUND steps, which it records."""
+        self._recorded = []
+        steps, seconds = 0, 0.0
+        while steps < STEPS_A_ROUND:
+            started = time.perf_counter()
+            episode = self._runner.rollout(self._policy, 0, [self._next])[self._next]
+            seconds += time.perf_counter() - started
+            rng = stream(self._seed, Purpose.EPISODE, 0, self._next)
+            actions = [self._to_env(action) for action in episode.actions]
+            self._recorded.append((integer_seed(rng), actions))
+            steps += len(episode)
+            self._next += 1
+        return steps / seconds
+
+    def replay(self) -> float:
+        """Steps/s of the bare environment over the episodes recorded last."""
+        steps = 0
+        started = time.perf_counter()
+        for seed, actions in self._recorded:
+            self._env.reset(seed=seed)
+            for action in actions:
+                self._env.step(action)
+            steps += len(actions)
+        return steps / (time.perf_counter() - started)
+
+
+def _training_speed(algo: LocalAlgorithm) -> float:
+    """Steps/s of train() calls over at least STEPS_A_ROUND steps."""
+    before = steps = algo.env_steps
+    started = time.perf_counter()
+    while steps - before < STEPS_A_ROUND:
+        algo.train()
+        steps = algo.env_steps
+    return (steps - before) / (time.perf_counter() - started)
+
+
+def _stock_speed(algo: Algorithm) -> float:
+    started = time.perf_counter()
+    algo.train()
+    return algo.config.train_batch_size / (time.perf_counter() - started)
+
+
+def _paper_settings(environment: str) -> dict[str, Any]:
+    sizes = SMALL if environment == "CartPole-v1" else PAPER
+    return {**sizes, "action_std": ACTION_STD.get(environment, 0.5)}
+
+
+@contextmanager
+def _algorithm(config: Any, environment: str, **settings: Any) -> Iterator[LocalAlgorithm]:
+    settings.setdefault("iterations_per_report", 25 if isinstance(config, ReinforceConfig) else 1)
+    algo = config.environment(environment).training(**settings).debugging(seed=0).build_algo()
+    try:
+        yield algo
+    finally:
+        algo.stop()
+
+
+@contextmanager
+def _stock_ppo(environment: str) -> Iterator[Algorithm]:
+    algo = (
+        StockPPOConfig()
+        .environment(environment)
+        .env_runners(num_env_runners=0)
+        .training(train_batch_size=2048, minibatch_size=64, num_epochs=10, lr=3e-4)
+        .rl_module(model_config={"fcnet_hiddens": [64, 64], "vf_share_layers": True})
+        .debugging(seed=0)
+        .build_algo()
+    )
+    try:
+        yield algo
+    finally:
+        algo.stop()
