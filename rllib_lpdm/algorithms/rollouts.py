@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import ray
 from numpy.typing import NDArray
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import make_callback
@@ -241,6 +242,8 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         )
         if COMPONENT_RL_MODULE in state:
             weights = state[COMPONENT_RL_MODULE]
+            if isinstance(weights, ray.ObjectRef):  # as RLlib broadcasts them
+                weights = ray.get(weights)
             self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[()], dict[str, Any]]:

@@ -1,0 +1,155 @@
+"""A run is a function of its settings and seed: bit for bit, wherever and however it is played."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.algorithms.runs import assert_same_weights, config, train, weights
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+RUNS = [
+    ("reinforce", "lpdm"),
+    ("reinforce_baseline", "lpdm_guided"),
+    ("ppo", "lpdm"),
+    ("ppo", "bp"),
+]
+CONTINUE = """
+import json, pickle, sys
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from tests.algorithms.runs import train, weights
+ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+algo = Algorithm.from_checkpoint(sys.argv[1])
+rows = train(algo, 2)
+with open(sys.argv[2], "wb") as file:
+    pickle.dump((rows, weights(algo)), file)
+"""
+
+
+def _run(reports=3, **settings):
+    runners = settings.pop("runners", 0)
+    algo = config(**settings).env_runners(num_env_runners=runners).build_algo()
+    if runners:  # the remote ones must do it all
+        algo.env_runner.rollout = None
+    rows = train(algo, reports)
+    assert algo.env_runner_group.num_healthy_remote_env_runners() == runners
+    state = weights(algo)
+    algo.stop()
+    return rows, state
+
+
+@pytest.mark.parametrize(("algorithm", "method"), RUNS)
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(algorithm, method):
+    first = _run(algorithm=algorithm, method=method)
+    again = _run(algorithm=algorithm, method=method)
+    other = _run(algorithm=algorithm, method=method, seed=1)
+    assert first[0] == again[0]
+    assert_same_weights(first[1], again[1])
+    assert first[0] != other[0]
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Hopper-v4"])
+def test_zero_one_and_two_remote_runners_give_the_same_run(environment):
+    runs = [_run(algorithm="ppo", environment=environment, reports=2, runners=n) for n in (0, 1, 2)]
+    for rows, state in runs[1:]:
+        assert rows == runs[0][0]
+        assert_same_weights(state, runs[0][1])
+
+
+def test_a_remote_runner_that_dies_does_not_change_the_run():
+    expected = _run(algorithm="ppo", reports=3)
+    algo = config(algorithm="ppo").env_runners(num_env_runners=2).build_algo()
+    rows = train(algo, 1)
+    algo.env_runner_group.foreach_env_runner(
+        lambda runner: os.kill(os.getpid(), signal.SIGKILL),
+        remote_worker_ids=[1],
+        local_env_runner=False,
+    )
+    rows += train(algo, 2)
+    assert rows == expected[0]
+    assert_same_weights(weights(algo), expected[1])
+    algo.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "method", "settings"),
+    [
+        ("reinforce", "lpdm", {"return_normalization": "running"}),
+        ("reinforce_baseline", "lpdm_guided", {}),
+        ("ppo", "lpdm", {"max_rows": 8}),
+        ("ppo", "bp", {}),
+    ],
+)
+def test_stopping_at_any_report_and_continuing_in_a_new_process_equals_never_stopping(
+    tmp_path, algorithm, method, settings
+):
+    algo = config(algorithm=algorithm, method=method, **settings).build_algo()
+    checkpoints = []
+    rows = []
+    for report in range(2):
+        rows += train(algo, 1)
+        checkpoints.append(algo.save_to_path(tmp_path / f"report-{report}"))
+    rows += train(algo, 2)
+    for report, checkpoint in enumerate(checkpoints):
+        continued_file = tmp_path / "continued.pkl"
+        command = [sys.executable, "-W", "ignore", "-c", CONTINUE, checkpoint, continued_file]
+        subprocess.run(command, check=True, capture_output=True)
+        continued_rows, continued_weights = pickle.loads(continued_file.read_bytes())
+        begin = 3 * (report + 1)
+        assert continued_rows == rows[begin : begin + 6]
+    assert_same_weights(continued_weights, weights(algo))
+    algo.stop()
+
+
+def test_restoring_an_older_checkpoint_in_place_goes_back_to_it(tmp_path):
+    algo = config(return_normalization="running").build_algo()
+    train(algo, 1)
+    state = algo.get_state()
+    checkpoint = algo.save_to_path(tmp_path / "checkpoint")
+    older = weights(algo)
+    rows = train(algo, 2)
+    algo.restore_from_path(checkpoint)
+    assert_same_weights(weights(algo), older)
+    assert train(algo, 2) == rows
+    algo.set_state(state)
+    assert_same_weights(weights(algo), older)
+    assert train(algo, 2) == rows
+    algo.stop()
+
+
+def test_evaluating_between_reports_does_not_change_the_run():
+    expected = _run(reports=2)
+    algo = config().build_algo()
+    rows = train(algo, 1)
+    algo.evaluate()
+    rows += train(algo, 1)
+    assert rows == expected[0]
+    algo.stop()
+
+
+def test_how_many_iterations_make_a_report_does_not_change_the_run():
+    by_three = _run(reports=2, iterations_per_report=3)
+    by_two = _run(reports=3, iterations_per_report=2)
+    assert by_three[0] == by_two[0]
+    assert_same_weights(by_three[1], by_two[1])
+
+
+def test_training_ends_exactly_at_the_budget():
+    algo = config(iterations=5, iterations_per_report=3).build_algo()
+    assert len(train(algo, 2)) == 5
+    assert algo.finished
+    with pytest.raises(RuntimeError, match="all 5 iterations are done"):
+        algo.train()
+    algo.stop()
+
+
+def test_rows_are_plain_numbers():
+    algo = config("ppo").build_algo()
+    json.dumps(train(algo, 1))
+    algo.stop()

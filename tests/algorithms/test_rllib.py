@@ -1,0 +1,261 @@
+"""The algorithms as RLlib users meet them: checkpoints, evaluation, callbacks, stock parts."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.tune.registry import register_env
+
+from rllib_lpdm import PPOConfig, ReinforceConfig
+from tests.algorithms.runs import config, train
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Grid(gym.Env):
+    """A 2 x 3 observation of integers, to be flattened, and actions that start at -1."""
+
+    observation_space = gym.spaces.Box(0, 9, (2, 3), np.int64)
+    action_space = gym.spaces.Discrete(3, start=-1)
+
+    def __init__(self, config=None):
+        self.actions = set()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 10
+        return self.observation_space.sample() * 0 + self.left, {}
+
+    def step(self, action):
+        assert action in (-1, 0, 1)
+        self.left -= 1
+        return np.full((2, 3), self.left), float(action), self.left == 0, False, {}
+
+
+class Torque(gym.Env):
+    """Actions of shape (2, 2) whose bounds differ by entry."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    low = np.array([[-0.1, -1.0], [0.0, -np.inf]], np.float32)
+    action_space = gym.spaces.Box(low, np.full((2, 2), 0.5, np.float32))
+
+    def __init__(self, config=None):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        self.left = 8
+        return np.zeros(1), {}
+
+    def step(self, action):
+        assert action.shape == (2, 2)
+        assert self.action_space.contains(action)
+        self.left -= 1
+        return np.full(1, self.left), 1.0, False, self.left == 0, {}
+
+
+@pytest.mark.parametrize("environment", [Grid, Torque])
+@pytest.mark.parametrize("algorithm", ["reinforce", "ppo"])
+def test_observations_are_flattened_and_actions_take_the_environments_form(environment, algorithm):
+    algo = config(algorithm, environment).build_algo()
+    assert len(train(algo, 1)) == 3
+    algo.stop()
+
+
+def test_a_registered_environment_and_its_config_are_used():
+    register_env("registered-grid", lambda context: Grid(context))
+    algo = config(environment="registered-grid").build_algo()
+    assert train(algo, 1)[-1]["episode_length"] == 10
+    algo.stop()
+
+
+@pytest.mark.parametrize(
+    ("observations", "actions", "message"),
+    [
+        (gym.spaces.Discrete(4), gym.spaces.Discrete(2), "unsupported observation space"),
+        (gym.spaces.Dict({"x": gym.spaces.Box(0, 1)}), gym.spaces.Discrete(2), "FlattenObs"),
+        (gym.spaces.Box(0, 1), gym.spaces.MultiDiscrete([2, 2]), "unsupported action space"),
+        (gym.spaces.Box(0, 1), gym.spaces.Box(0, 5, (1,), np.int64), "unsupported action space"),
+    ],
+)
+def test_other_spaces_are_refused_before_training(observations, actions, message):
+    class Other(Grid):
+        observation_space = observations
+        action_space = actions
+
+    with pytest.raises(ValueError, match=message):
+        config(environment=Other).build_algo()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.training(hiden_sizes=(4,)), "did you mean 'hidden_sizes'"),
+        (lambda c: c.training(method="lpmd").validate(), "did you mean 'lpdm'"),
+        (lambda c: c.training(lr=-1.0).validate(), "lr"),
+        (lambda c: c.training(hidden_sizes=(4, 0)).validate(), "hidden_sizes.1"),
+        (lambda c: c.training(bootstrap_truncated=True).validate(), "value head"),
+        (lambda c: c.debugging(seed=-1).validate(), "seed"),
+        (lambda c: c.learners(num_learners=2).validate(), "pairwise losses do not decompose"),
+        (lambda c: c.env_runners(num_envs_per_env_runner=4).validate(), "env runners instead"),
+    ],
+)
+def test_a_setting_that_cannot_be_met_is_refused_with_the_way_out(change, message):
+    with pytest.raises(ValueError, match=message):
+        change(config())
+
+
+def test_reinforce_refuses_settings_of_ppo_only():
+    with pytest.raises(ValueError, match="unknown setting 'clip_param'"):
+        ReinforceConfig().training(clip_param=0.1)
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Acrobot-v1", "Pusher-v4", "Ant-v4"])
+def test_the_numpy_policy_equals_the_torch_module_to_1e_6(environment):
+    algo = config("ppo", environment, hidden_sizes=(64, 128, 256)).build_algo()
+    module = algo.get_module()
+    policy = module.numpy_policy()
+    for seed in range(5):
+        episode = algo.env_runner.rollout(policy, iteration=0, indices=[seed])[seed]
+        observations = torch.from_numpy(episode.observations)
+        outputs = module.policy_head(module.features(observations)).detach().numpy()
+        acted = np.array([policy(observation) for observation in episode.observations])
+        np.testing.assert_allclose(acted, outputs, rtol=0, atol=1e-6)
+    algo.stop()
+
+
+def test_rollouts_act_with_the_weights_of_the_last_update():
+    algo = config().build_algo()
+    train(algo, 1)
+    learner_module = algo.learner_group._learner.actor_critic
+    observation = np.ones(4, np.float32)
+    expected = learner_module.policy_head(learner_module.features(torch.ones(1, 4)))[0]
+    acted = learner_module.numpy_policy()(observation)
+    np.testing.assert_allclose(acted, expected.detach().numpy(), atol=1e-6)
+    np.testing.assert_array_equal(acted, algo.get_module().numpy_policy()(observation))
+    algo.stop()
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Pendulum-v1"])
+def test_the_stock_env_runner_evaluates_a_trained_module(environment):
+    algo = config("ppo", environment).build_algo()
+    train(algo, 1)
+    stock = SingleAgentEnvRunner(config=algo.config.copy(copy_frozen=False), worker_index=0)
+    stock.set_state({"rl_module": algo.get_module().get_state()})
+    ours = algo.get_module()
+    observation = torch.randn(3, *stock.env.single_observation_space.shape)
+    batch = {Columns.OBS: observation}
+    torch.testing.assert_close(
+        stock.module.forward_inference(batch)[Columns.ACTION_DIST_INPUTS],
+        ours.forward_inference(batch)[Columns.ACTION_DIST_INPUTS],
+    )
+    episodes = stock.sample(num_episodes=2, explore=False)
+    assert len(episodes) == 2
+    assert all(episode.is_done and np.isfinite(episode.get_return()) for episode in episodes)
+    stock.stop()
+    algo.stop()
+
+
+@pytest.mark.parametrize("runners", [None, 0, 1])
+def test_evaluate_plays_greedy_episodes_from_the_same_starts(runners):
+    made = config()
+    if runners is not None:
+        made.evaluation(evaluation_interval=1000, evaluation_num_env_runners=runners)
+    algo = made.evaluation(evaluation_duration=3).build_algo()
+    train(algo, 1)
+    results = [algo.evaluate()["env_runners"] for _ in range(2)]
+    assert results[0]["num_episodes"] == 3
+    assert results[0]["episode_return_mean"] == results[1]["episode_return_mean"]
+    algo.stop()
+
+
+def test_a_train_result_has_rllibs_usual_entries():
+    algo = config("ppo").build_algo()
+    result = algo.train()
+    rows = algo.iteration_rows
+    assert result["training_iteration"] == 1
+    assert result["iterations_done"] == 3
+    assert result["env_runners"]["num_episodes"] == 12
+    assert result["num_env_steps_sampled_lifetime"] == rows[-1]["env_steps"]
+    mean = np.mean([row["episode_return"] for row in rows])
+    assert result["env_runners"]["episode_return_mean"] == pytest.approx(mean)
+    assert "distance_loss_1" in result["learners"]["default_policy"]
+    algo.stop()
+
+
+class Recorder(RLlibCallback):
+    """Counts calls, and logs a metric of its own at the end of an episode."""
+
+    def __init__(self):
+        self.calls = {}
+
+    def _count(self, name):
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+    def on_environment_created(self, **kwargs):
+        self._count("environment")
+
+    def on_episode_start(self, *, episode, **kwargs):
+        assert len(episode) == 0
+        self._count("start")
+
+    def on_episode_step(self, *, episode, **kwargs):
+        self._count("step")
+
+    def on_episode_end(self, *, episode, metrics_logger, **kwargs):
+        assert episode.is_done
+        self._count("end")
+        metrics_logger.log_value("double_return", 2 * episode.get_return(), reduce="mean")
+
+    def on_train_result(self, *, algorithm, result, **kwargs):
+        result["seen"] = algorithm.iterations_done
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+def test_callbacks_are_called_and_do_not_change_the_run(runners):
+    plain = config("ppo").build_algo()
+    expected = train(plain, 1)
+    plain.stop()
+    algo = config("ppo").callbacks(Recorder).env_runners(num_env_runners=runners).build_algo()
+    result = algo.train()
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in algo.iteration_rows]
+    assert rows == expected
+    mean = np.mean([row["episode_return"] for row in rows])
+    assert result["env_runners"]["double_return"] == pytest.approx(2 * mean)
+    assert result["seen"] == 3
+    if runners == 0:
+        calls = algo.env_runner._callbacks[0].calls
+        assert calls == {
+            "environment": 1,
+            "start": 12,
+            "end": 12,
+            "step": rows[-1]["env_steps"],
+        }
+    algo.stop()
+
+
+def test_a_truncated_episode_is_told_apart_and_bootstrapped_only_then():
+    settings = {"bootstrap_truncated": True, "return_normalization": "running"}
+    algo = config("ppo", Torque, **settings).build_algo()
+    learner = algo.learner_group._learner
+    policy = learner.actor_critic.numpy_policy()
+    truncated = algo.env_runner.rollout(policy, 0, [0])[0]
+    assert not truncated.terminated
+    learner.return_statistics.update(np.array([1.0, 5.0]))
+    features = learner.actor_critic.features(torch.from_numpy(truncated.observations[-1:]))
+    value = 3.0 + 2.0 * learner.actor_critic.values(features).item()
+    gamma = algo.config.gamma
+    expected = [sum(gamma**k for k in range(8 - t)) + gamma ** (8 - t) * value for t in range(8)]
+    seen = []
+    learner.return_statistics.update = seen.append
+    learner._normalised_returns([truncated])
+    np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
+    algo.stop()
+
+
+def test_ppo_config_takes_the_settings_of_both():
+    made = PPOConfig().training(method="bp", clip_param=0.1, hidden_sizes=[8], lr=1e-4)
+    assert made.settings().clip_param == 0.1
+    assert made.settings().hidden_sizes == (8,)
