@@ -82,7 +82,10 @@ class RunningStatistics:
 
 
 def normalised(values: Array, mean: float, std: float) -> Array:
-    """``(values - mean) / std`` as float32; zeros where the deviation vanishes."""
-    if not std > 1e-8 * max(1.0, abs(mean)):
+    """``(values - mean) / std`` as float32; zeros where the deviation vanishes.
+
+    Non-finite statistics give NaN, so that the update is skipped and counted.
+    """
+    if std <= 1e-8 * max(1.0, abs(mean)):
         return np.zeros(len(values), np.float32)
     return ((values - mean) / std).astype(np.float32)

@@ -212,10 +212,12 @@ class LocalLearner(TorchLearner, abc.ABC):
 
     def _batch(self, episodes: Sequence[Episode]) -> dict[str, Tensor]:
         """Observations, actions and normalised returns of all steps, on the learner's device."""
+        with np.errstate(invalid="ignore"):  # what is not finite is skipped, and counted, later
+            returns = self._normalised_returns(episodes)
         return {
             "observations": self._tensor(_joined([e.observations[:-1] for e in episodes])),
             "actions": self._tensor(_joined([e.actions for e in episodes])),
-            "returns": self._tensor(self._normalised_returns(episodes)),
+            "returns": self._tensor(returns),
         }
 
     def _normalised_returns(self, episodes: Sequence[Episode]) -> Array:

@@ -26,9 +26,12 @@ def distance_matching_loss(outputs: Tensor, target: Tensor, metric: str = "l1") 
     """
     distances = pairwise_distances(outputs, metric)
     _check_pairs(distances, target)
-    if _nothing_to_match(distances, target):
+    if distances.numel() == 0:
         return torch.mul(outputs.sum(), 0.0)
-    matched = distances / (distances.max(dim=0).values * outputs.shape[1])
+    largest = distances.max(dim=0).values
+    if _nothing_to_match(largest.item(), target):
+        return torch.mul(outputs.sum(), 0.0)
+    matched = distances / (largest * outputs.shape[1])
     return torch.mul(torch.linalg.vector_norm(matched - target), math.sqrt(2.0))
 
 
@@ -57,10 +60,12 @@ def distance_matching_gradient(
     """
     distances = pairwise_distances(outputs, metric)
     _check_pairs(distances, target)
-    if _nothing_to_match(distances, target):
+    if distances.numel() == 0:
         return outputs.new_zeros(()), torch.zeros_like(outputs)
     maximum, argmax = distances.max(dim=0)
     largest = maximum.item()
+    if _nothing_to_match(largest, target):
+        return outputs.new_zeros(()), torch.zeros_like(outputs)
     scale = 1.0 / (largest * outputs.shape[1])
     negative_error = torch.add(target, distances, alpha=-scale)
     loss = math.sqrt(2.0) * torch.linalg.vector_norm(negative_error)
@@ -79,7 +84,6 @@ def _check_pairs(distances: Tensor, target: Tensor) -> None:
         )
 
 
-def _nothing_to_match(distances: Tensor, target: Tensor) -> bool:
-    if distances.numel() == 0 or target.max().item() == 0.0:
-        return True
-    return distances.max().item() < torch.finfo(distances.dtype).tiny
+def _nothing_to_match(largest: float, target: Tensor) -> bool:
+    """Whether all outputs are equal, up to numbers too small to divide by, or all inputs were."""
+    return largest < torch.finfo(target.dtype).tiny or target.max().item() == 0.0

@@ -1,0 +1,200 @@
+"""Updates against written-out autograd implementations of the two algorithms."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
+
+from rllib_lpdm.algorithms.episodes import Episode
+from tests.algorithms.runs import assert_same_weights, config, weights
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def _learner(algorithm, environment="CartPole-v1", **settings):
+    algo = config(algorithm, environment, **settings).build_algo()
+    return algo, algo.learner_group._learner
+
+
+def _episodes(algo, count=1):
+    policy = algo.env_runner.module.numpy_policy()
+    return list(algo.env_runner.rollout(policy, 0, range(count)).values())
+
+
+def _given(module, outputs):
+    if module.action_space.shape:
+        return Independent(Normal(outputs, module.distribution.std), 1)
+    return Categorical(logits=outputs)
+
+
+def _reinforce_losses(module, episode, gamma):
+    returns = np.zeros(len(episode))
+    later = 0.0
+    for t in reversed(range(len(episode))):
+        later = episode.rewards[t] + gamma * later
+        returns[t] = later
+    weight = torch.tensor((returns - returns.mean()) / returns.std(), dtype=torch.float32)
+    observations = torch.from_numpy(episode.observations[:-1])
+    policy = _given(module, module.policy_head(module.features(observations)))
+    log_prob = policy.log_prob(torch.from_numpy(episode.actions))
+    if module.value_head is None:
+        return -(weight * log_prob).mean(), torch.zeros(())
+    values = module.values(module.features(observations))
+    policy_loss = -((weight - values.detach()) * log_prob).mean()
+    return policy_loss, (values - weight).square().mean()
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline"])
+def test_reinforce_with_bp_equals_autograd_through_the_whole_loss(algorithm, environment):
+    algo, learner = _learner(algorithm, environment, method="bp", grad_clip=0.05)
+    reference = copy.deepcopy(learner.actor_critic)
+    optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3)
+    for episode in _episodes(algo, 5):
+        metrics = learner.learn([episode], 0)
+        policy_loss, value_loss = _reinforce_losses(reference, episode, gamma=0.99)
+        optimizer.zero_grad()
+        (policy_loss + 0.5 * value_loss).backward()
+        norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.05)
+        optimizer.step()
+        assert metrics["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
+        assert metrics["policy_loss"] == pytest.approx(policy_loss.item(), rel=1e-4, abs=1e-6)
+    for ours, theirs in zip(learner.actor_critic.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    algo.stop()
+
+
+@pytest.mark.parametrize("method", ["lpdm", "lpdm_guided", "frozen"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline"])
+def test_heads_get_the_rl_loss_on_detached_features(algorithm, method):
+    algo, learner = _learner(algorithm, method=method, grad_clip=0.05)
+    episode = _episodes(algo)[0]
+    reference = copy.deepcopy(learner.actor_critic)
+    learner.learn([episode], 0)
+    policy_loss, value_loss = _reinforce_losses(reference, episode, gamma=0.99)
+    (policy_loss + value_loss).backward()
+    for head in ("policy_head", "value_head"):
+        ours, theirs = getattr(learner.actor_critic, head), getattr(reference, head)
+        if theirs is None:
+            continue
+        optimizer = torch.optim.Adam(theirs.parameters(), lr=1e-3)
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.05)
+        optimizer.step()
+        torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-4, atol=1e-6)
+    algo.stop()
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline", "ppo"])
+def test_hidden_layers_do_not_feel_the_rl_loss(algorithm):
+    """With other rewards the unguided hidden layers make the very same steps."""
+    results = []
+    for scale in (1.0, -7.0):
+        algo, learner = _learner(algorithm, method="lpdm")
+        episodes = [
+            Episode(e.observations, e.actions, scale * np.arange(len(e)) ** 2.0, e.terminated)
+            for e in _episodes(algo, 2 if algorithm == "ppo" else 1)
+        ]
+        learner.learn(episodes, 0)
+        results.append(weights(algo))
+        algo.stop()
+    hidden = [name for name in results[0] if "encoder" in name or "hidden" in name]
+    assert hidden
+    for name in hidden:
+        np.testing.assert_array_equal(results[0][name], results[1][name])
+    assert any(not np.array_equal(results[0][k], results[1][k]) for k in results[0])
+
+
+def test_frozen_hidden_layers_never_change():
+    algo, learner = _learner("ppo", method="frozen")
+    before = copy.deepcopy(learner.actor_critic.encoder.state_dict())
+    learner.learn(_episodes(algo, 2), 0)
+    for name, value in learner.actor_critic.encoder.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    algo.stop()
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Pendulum-v1"])
+def test_ppo_gradients_equal_autograd_inside_and_outside_the_clips(environment):
+    algo, learner = _learner("ppo", environment, kl_coeff=0.3)
+    module, generator, count = learner.actor_critic, torch.Generator().manual_seed(0), 400
+    size = module.distribution.size
+    old_outputs, outputs = torch.randn(2, count, size, generator=generator) * 0.5
+    old, new = _given(module, old_outputs), _given(module, outputs.requires_grad_(True))
+    old_values, values, returns, advantages = torch.randn(4, count, generator=generator)
+    values.requires_grad_(True)
+    actions = old.sample()
+    batch = {
+        "actions": actions,
+        "old_outputs": old_outputs,
+        "old_log_probs": old.log_prob(actions),
+        "old_values": old_values,
+        "returns": returns,
+        "advantages": advantages,
+    }
+    with torch.no_grad():
+        ours = learner._output_gradients(batch, outputs.detach(), values.detach())
+
+    ratio = torch.exp(new.log_prob(actions) - batch["old_log_probs"])
+    surrogate = torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+    assert ((ratio < 0.8) | (ratio > 1.2)).float().mean() > 0.2
+    policy_loss = -surrogate.mean()
+    kl = kl_divergence(old, new).mean()
+    clipped = old_values + (values - old_values).clamp(-0.2, 0.2)
+    value_loss = torch.max((values - returns) ** 2, (clipped - returns) ** 2).mean()
+    (policy_gradient,) = torch.autograd.grad(policy_loss + 0.3 * kl, outputs)
+    (value_gradient,) = torch.autograd.grad(value_loss, values)
+    torch.testing.assert_close(ours.policy, policy_gradient, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ours.value, value_gradient, rtol=1e-4, atol=1e-6)
+    for name, value in (("policy_loss", policy_loss), ("kl", kl), ("value_loss", value_loss)):
+        torch.testing.assert_close(ours.metrics[name], value.detach(), rtol=1e-4, atol=1e-6)
+    algo.stop()
+
+
+@pytest.mark.parametrize("normalization", ["batch", "running"])
+@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided"])
+def test_a_non_finite_episode_is_skipped_and_counted(method, normalization):
+    settings = {"method": method, "return_normalization": normalization}
+    algo, learner = _learner("reinforce_baseline", **settings)
+    episode = _episodes(algo)[0]
+    observations = episode.observations.copy()
+    observations[1, 0] = np.nan
+    before = weights(algo)
+    for broken in (
+        Episode(observations, episode.actions, episode.rewards, True),
+        Episode(episode.observations, episode.actions, episode.rewards * np.inf, True),
+    ):
+        statistics = copy.copy(learner.return_statistics)
+        metrics = learner.learn([broken], 0)
+        assert metrics["skipped_steps"] > 0
+        if np.isinf(broken.rewards).any():
+            assert learner.return_statistics == statistics
+        else:
+            assert_same_weights(weights(algo), before)
+    assert all(np.isfinite(array).all() for array in weights(algo).values())
+    algo.stop()
+
+
+@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided", "frozen"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline", "ppo"])
+@pytest.mark.parametrize("length", [1, 2])
+def test_the_shortest_episodes_are_learned_from_without_harm(algorithm, method, length):
+    algo, learner = _learner(algorithm, method=method)
+    observations = np.arange(4.0 * (length + 1), dtype=np.float32).reshape(length + 1, 4)
+    episode = Episode(observations, np.zeros(length, np.int64), np.ones(length), True)
+    metrics = learner.learn([episode], 0)
+    assert all(np.isfinite(list(metrics.values())))
+    assert all(np.isfinite(array).all() for array in weights(algo).values())
+    algo.stop()
+
+
+def test_hidden_layers_and_heads_have_learning_rates_of_their_own():
+    algo, learner = _learner("ppo", method="lpdm", lr=1e-3, hidden_lr=1e-5)
+    rates = {
+        name.removeprefix("default_policy_"): optimizer.param_groups[0]["lr"]
+        for name, optimizer in learner._named_optimizers.items()
+    }
+    assert rates == {"policy_head": 1e-3, "value_head": 1e-3, "hidden_1": 1e-5, "hidden_2": 1e-5}
+    algo.stop()

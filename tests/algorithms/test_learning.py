@@ -1,0 +1,58 @@
+"""That the methods learn, on short runs with fixed seeds."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from tests.algorithms.runs import config, train
+
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
+SMALL = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}  # tune_configs/paper.yaml
+PPO = {"minibatch_size": 128, "num_epochs": 4}
+ITERATIONS = {"reinforce": 450, "reinforce_baseline": 450, "ppo": 110}
+ALGORITHMS = list(ITERATIONS)
+
+
+@functools.cache
+def _returns(algorithm, method, environment="CartPole-v1", iterations=None, **settings):
+    iterations = iterations or ITERATIONS[algorithm]
+    settings = {**SMALL, **(PPO if algorithm == "ppo" else {}), **settings}
+    algo = config(
+        algorithm,
+        environment,
+        method=method,
+        iterations=iterations,
+        iterations_per_report=iterations,
+        **settings,
+    ).build_algo()
+    returns = np.array([row["episode_return"] for row in train(algo, 1)])
+    algo.stop()
+    return returns
+
+
+def _best(returns):
+    """Maximum of the mean over 50 iterations."""
+    return np.convolve(returns, np.full(50, 1 / 50), mode="valid").max()
+
+
+@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_cartpole_clearly_beats_its_first_50_iterations(algorithm, method):
+    returns = _returns(algorithm, method)
+    assert _best(returns) > 2 * returns[:50].mean()
+
+
+@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline"])
+def test_frozen_layers_stay_behind_on_cartpole_under_reinforce(algorithm, method):
+    assert _best(_returns(algorithm, "frozen")) < 0.7 * _best(_returns(algorithm, method))
+
+
+def test_frozen_layers_stay_behind_backpropagation_on_cartpole_under_ppo():
+    assert _best(_returns("ppo", "frozen")) < 0.85 * _best(_returns("ppo", "bp"))
+
+
+def test_inverted_pendulum_is_learned_without_backpropagation():
+    returns = _returns("reinforce", "lpdm", "InvertedPendulum-v4", iterations=1000, action_std=1.0)
+    assert _best(returns) > 5 * returns[:50].mean()
