@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ray
 
+from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.benchmarks import BENCHMARKS, Row
 
 
@@ -29,10 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     rows: list[Row] = []
     print(HEADER, flush=True)
-    for name in options.names or BENCHMARKS:
-        for row in BENCHMARKS[name]():
-            rows.append(row)
-            print(_line(row), flush=True)
+    with single_threaded():  # stock RLlib too, which would otherwise start more threads than cores
+        for name in options.names or BENCHMARKS:
+            for row in BENCHMARKS[name]():
+                rows.append(row)
+                print(_line(row), flush=True)
     ray.shutdown()
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))

@@ -1,11 +1,10 @@
 """RLlib's episode callbacks, which need an episode object that training itself does without."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+import gymnasium as gym
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-
-if TYPE_CHECKING:
-    from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 
 EPISODE_CALLBACKS = (
     "on_episode_created",
@@ -16,16 +15,26 @@ EPISODE_CALLBACKS = (
 
 
 class EpisodeFollower:
-    """Keeps the SingleAgentEpisode that RLlib's episode callbacks are given."""
+    """Keeps the SingleAgentEpisode that RLlib's episode callbacks are given.
 
-    def __init__(self, runner: "EpisodeRunner", observation: Any, info: dict[str, Any]) -> None:
-        self._runner = runner
+    Args:
+        call: calls all callbacks of a name with the given keyword arguments.
+        env: the environment of the episode.
+        observation: what its reset returned.
+        info: likewise.
+    """
+
+    def __init__(
+        self, call: Callable[..., None], env: gym.Env, observation: Any, info: dict[str, Any]
+    ) -> None:
+        self._call = call
+        self._env = env
         self._episode = SingleAgentEpisode(
-            observation_space=runner.env.observation_space, action_space=runner.env.action_space
+            observation_space=env.observation_space, action_space=env.action_space
         )
-        self._call("on_episode_created")
+        self._notify("on_episode_created")
         self._episode.add_env_reset(observation=observation, infos=info)
-        self._call("on_episode_start")
+        self._notify("on_episode_start")
 
     def step(
         self,
@@ -44,16 +53,10 @@ class EpisodeFollower:
             terminated=bool(terminated),
             truncated=bool(truncated),
         )
-        self._call("on_episode_step")
+        self._notify("on_episode_step")
 
     def end(self) -> None:
-        self._call("on_episode_end")
+        self._notify("on_episode_end")
 
-    def _call(self, name: str) -> None:
-        self._runner._callback(
-            name,
-            episode=self._episode,
-            env=self._runner.env,
-            env_index=0,
-            rl_module=self._runner.module,
-        )
+    def _notify(self, name: str) -> None:
+        self._call(name, episode=self._episode, env=self._env, env_index=0)

@@ -23,7 +23,7 @@ from rllib_lpdm.algorithms.episodes import (
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.local_learning import LayerAdam, clipped_step, step_linear
+from rllib_lpdm.local_learning import LayerAdam, LayerStep, clipped_step, step_linear
 
 Array = NDArray[Any]
 RETURN_STATISTICS = "return_statistics"
@@ -36,12 +36,12 @@ class OutputGradients:
     Attributes:
         policy: (N, size) gradient with respect to the policy head's outputs.
         value: (N,) gradient of the unweighted value loss; None without a value head.
-        metrics: named scalars to report, as 0-dimensional tensors.
+        terms: named (N,) terms whose means are reported.
     """
 
     policy: Tensor
     value: Tensor | None
-    metrics: dict[str, Tensor]
+    terms: dict[str, Tensor]
 
 
 class LocalLearner(TorchLearner, abc.ABC):
@@ -114,7 +114,8 @@ class LocalLearner(TorchLearner, abc.ABC):
             iteration: from 0; addresses the random streams of shuffles and row subsets.
 
         Returns:
-            Metrics of the update, averaged over its minibatches; ``skipped_steps`` is a sum.
+            Metrics of the update: PPO's are means over the minibatches of its last epoch, but
+            ``skipped_steps`` is always the sum over all.
         """
         self._weights_seq_no += 1
         with single_threaded():
@@ -137,7 +138,11 @@ class LocalLearner(TorchLearner, abc.ABC):
         """
 
     def _update_batch(
-        self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None
+        self,
+        batch: dict[str, Tensor],
+        guide: Tensor | None = None,
+        rows: Tensor | None = None,
+        report: bool = True,
     ) -> dict[str, float]:
         """One step of every layer. All losses use the same forward pass, made before any step.
 
@@ -145,17 +150,18 @@ class LocalLearner(TorchLearner, abc.ABC):
             batch: what :meth:`_output_gradients` needs.
             guide: (N,) values for the guided local loss, None for the unsupervised one.
             rows: (M,) rows whose distances are matched, None for all.
+            report: return all metrics, not only ``skipped_steps``.
         """
-        step = self._backpropagate if self.config.method == "bp" else self._learn_locally
-        return step(batch, guide, rows)
+        if self.config.method == "bp":
+            return self._backpropagate(batch, report)
+        return self._learn_locally(batch, guide, rows, report)
 
     def _learn_locally(
-        self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None
+        self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None, report: bool
     ) -> dict[str, float]:
         module, limit = self.actor_critic, self.config.grad_clip
-        metrics: dict[str, float] = {}
-        skipped = 0
-        with torch.no_grad():
+        steps: list[LayerStep] = []
+        with torch.inference_mode():  # no_grad whose operations dispatch faster
             if self.config.method == "frozen":
                 features = module.features(batch["observations"])
             else:
@@ -166,28 +172,26 @@ class LocalLearner(TorchLearner, abc.ABC):
                     rows=rows,
                     max_gradient_norm=limit,
                 )
-                for number, layer_step in enumerate(steps, 1):
-                    metrics[f"distance_loss_{number}"] = layer_step.loss
-                    metrics[f"grad_norm_hidden_{number}"] = layer_step.gradient_norm
-                    skipped += layer_step.skipped
             values = None if module.value_head is None else module.values(features)
             gradients = self._output_gradients(batch, module.policy_head(features), values)
             heads = [("policy_head", module.policy_head, gradients.policy)]
             if module.value_head is not None and gradients.value is not None:
                 heads.append(("value_head", module.value_head, gradients.value.unsqueeze(1)))
-            for name, head, gradient in heads:
-                norm, not_finite = step_linear(
-                    head, self._optimizer(name), features, gradient, limit
-                )
-                metrics[f"grad_norm_{name}"] = norm
-                skipped += not_finite
-        metrics["skipped_steps"] = skipped
-        metrics.update({name: value.item() for name, value in gradients.metrics.items()})
+            head_steps = {
+                name: step_linear(head, self._optimizer(name), features, gradient, limit)
+                for name, head, gradient in heads
+            }
+        skipped = [step.skipped for step in steps] + [s for _, s in head_steps.values()]
+        metrics = {"skipped_steps": float(sum(skipped))}
+        if report:
+            for number, step in enumerate(steps, 1):
+                metrics[f"distance_loss_{number}"] = step.loss
+                metrics[f"grad_norm_hidden_{number}"] = step.gradient_norm
+            metrics |= {f"grad_norm_{name}": norm for name, (norm, _) in head_steps.items()}
+            metrics |= {name: term.mean().item() for name, term in gradients.terms.items()}
         return metrics
 
-    def _backpropagate(
-        self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None
-    ) -> dict[str, float]:
+    def _backpropagate(self, batch: dict[str, Tensor], report: bool) -> dict[str, float]:
         module = self.actor_critic
         optimizer = self._optimizer("network")
         features = module.features(batch["observations"])
@@ -204,8 +208,10 @@ class LocalLearner(TorchLearner, abc.ABC):
         parameters = optimizer.param_groups[0]["params"]
         network_gradients = torch.autograd.grad(outputs, parameters, output_gradients)
         norm, not_finite = clipped_step(optimizer, list(network_gradients), self.config.grad_clip)
-        metrics = {"grad_norm": norm, "skipped_steps": float(not_finite)}
-        metrics.update({name: value.item() for name, value in gradients.metrics.items()})
+        metrics = {"skipped_steps": float(not_finite)}
+        if report:
+            metrics["grad_norm"] = norm
+            metrics |= {name: term.mean().item() for name, term in gradients.terms.items()}
         return metrics
 
     # -- from episodes to tensors -----------------------------------------------------------------

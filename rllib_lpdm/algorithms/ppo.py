@@ -65,15 +65,13 @@ class PPOLearner(LocalLearner):
         for epoch in range(config.num_epochs):
             rng = stream(config.seed, Purpose.SHUFFLE, iteration, epoch)
             order = self._tensor(rng.permutation(count))
-            shuffled = {name: column[order] for name, column in batch.items()}
-            for start in range(0, count, config.minibatch_size):
-                minibatch = {
-                    name: column[start : start + config.minibatch_size]
-                    for name, column in shuffled.items()
-                }
+            split = [column[order].split(config.minibatch_size) for column in batch.values()]
+            for columns in zip(*split, strict=True):
+                minibatch = dict(zip(batch, columns, strict=True))
                 guide = minibatch["old_values"] if config.method == "lpdm_guided" else None
                 rows = self._rows(len(minibatch["returns"]), iteration, len(metrics))
-                metrics.append(self._update_batch(minibatch, guide, rows))
+                last_epoch = epoch == config.num_epochs - 1
+                metrics.append(self._update_batch(minibatch, guide, rows, report=last_epoch))
         return averaged(metrics)
 
     def _output_gradients(
@@ -86,26 +84,25 @@ class PPOLearner(LocalLearner):
         log_probs, log_prob_gradient = distribution.log_prob(outputs, batch["actions"])
         ratio = torch.exp(log_probs - batch["old_log_probs"])
         surrogate = ratio * batch["advantages"]
-        clipped = ratio.clamp(1.0 - config.clip_param, 1.0 + config.clip_param)
-        clipped = clipped * batch["advantages"]
+        clipped = ratio.clamp_(1.0 - config.clip_param, 1.0 + config.clip_param)
+        clipped.mul_(batch["advantages"])
         divergence, divergence_gradient = distribution.kl(batch["old_outputs"], outputs)
         # Where the clipped term is the smaller one it is constant, so no gradient flows.
-        flowing = torch.where(surrogate <= clipped, surrogate, 0.0) / -count
-        policy_gradient = log_prob_gradient * flowing.unsqueeze(1)
-        policy_gradient += divergence_gradient * (config.kl_coeff / count)
+        flowing = (surrogate * (surrogate <= clipped)).mul_(-1.0 / count)
+        policy_gradient = log_prob_gradient.mul_(flowing.unsqueeze(1))
+        policy_gradient.add_(divergence_gradient, alpha=config.kl_coeff / count)
 
         old_values, returns = batch["old_values"], batch["returns"]
-        change = values - old_values
         limit = config.vf_clip_param
         error = values - returns
-        clipped_error = old_values + change.clamp(-limit, limit) - returns
+        clipped_error = (values - old_values).clamp_(-limit, limit).add_(old_values).sub_(returns)
+        squared_error, clipped_square = error.square(), clipped_error.square_()
         # Likewise: the clipped error is constant in the value outside the limit.
-        larger = error.square() >= clipped_error.square()
-        value_gradient = torch.where(larger, error, 0.0) * (2.0 / count)
+        value_gradient = error.mul_(squared_error >= clipped_square).mul_(2.0 / count)
 
-        metrics = {
-            "policy_loss": -torch.minimum(surrogate, clipped).mean(),
-            "value_loss": torch.maximum(error.square(), clipped_error.square()).mean(),
-            "kl": divergence.mean(),
+        terms = {
+            "policy_loss": -torch.minimum(surrogate, clipped),
+            "value_loss": torch.maximum(squared_error, clipped_square),
+            "kl": divergence,
         }
-        return OutputGradients(policy_gradient, value_gradient, metrics)
+        return OutputGradients(policy_gradient, value_gradient, terms)

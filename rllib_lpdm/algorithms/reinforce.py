@@ -70,9 +70,9 @@ class ReinforceLearner(LocalLearner):
         returns = batch["returns"]
         weights = returns if values is None else returns - values
         log_prob, gradient = self.actor_critic.distribution.log_prob(outputs, batch["actions"])
-        metrics = {"policy_loss": -(weights * log_prob).mean()}
+        terms = {"policy_loss": -weights * log_prob}
         policy_gradient = gradient * (weights / -len(weights)).unsqueeze(1)
         if values is None:
-            return OutputGradients(policy_gradient, None, metrics)
-        metrics["value_loss"] = weights.square().mean()
-        return OutputGradients(policy_gradient, weights * (-2.0 / len(weights)), metrics)
+            return OutputGradients(policy_gradient, None, terms)
+        terms["value_loss"] = weights.square()
+        return OutputGradients(policy_gradient, weights * (-2.0 / len(weights)), terms)

@@ -147,7 +147,11 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         distribution = self._distribution
         draw, mode, to_env = distribution.sample, distribution.mode, distribution.to_env
         observation, info = self.env.reset(seed=integer_seed(rng))
-        follower = EpisodeFollower(self, observation, info) if self._calls_back else None
+        follower = (
+            EpisodeFollower(self._episode_callback, self.env, observation, info)
+            if self._calls_back
+            else None
+        )
 
         capacity = FIRST_CAPACITY
         observations = np.empty((capacity + 1, np.size(observation)), np.float32)
@@ -276,6 +280,9 @@ class EpisodeRunner(EnvRunner, Checkpointable):
                 callbacks_functions=getattr(self.config, f"callbacks_{name}", None),
                 kwargs={"env_runner": self, "metrics_logger": self.metrics, **arguments},
             )
+
+    def _episode_callback(self, name: str, **arguments: Any) -> None:
+        self._callback(name, rl_module=self.module, **arguments)
 
 
 def create_environment(

@@ -120,7 +120,7 @@ class _PPOUpdate:
         with single_threaded():
             started = time.perf_counter()
             for _ in range(repetitions):
-                self._learner._update_batch(self._batch, self._guide, None)
+                self._learner._update_batch(self._batch, self._guide, report=False)
             return 1e6 * (time.perf_counter() - started) / repetitions
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ def pairwise_distances(x: Tensor, metric: str = "l1") -> Tensor:
     Raises:
         ValueError: ``x`` is not a matrix, or the metric is unknown.
     """
-    _check(x, metric)
+    check_rows(x, metric)
     return torch.pdist(x, p=1.0)
 
 
@@ -49,7 +49,7 @@ def pairwise_distances_gradient(
         ValueError: ``x`` is not a matrix, the others do not have one entry a pair of its rows, or
             the metric is unknown.
     """
-    _check(x, metric)
+    check_rows(x, metric)
     pairs = (x.shape[0] * (x.shape[0] - 1) // 2,)
     if distance_gradient.shape != pairs or distances.shape != pairs:
         raise ValueError(
@@ -58,11 +58,12 @@ def pairwise_distances_gradient(
         )
     if pairs == (0,):
         return torch.zeros_like(x)
-    gradient: Tensor = torch.ops.aten._pdist_backward(distance_gradient, x, 1.0, distances)
+    gradient: Tensor = torch.ops.aten._pdist_backward.default(distance_gradient, x, 1.0, distances)
     return gradient
 
 
-def _check(x: Tensor, metric: str) -> None:
+def check_rows(x: Tensor, metric: str) -> None:
+    """Raises ValueError unless ``x`` is a matrix and the metric is known."""
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
     if x.ndim != 2:

@@ -5,7 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from rllib_lpdm.local_learning.distances import pairwise_distances, pairwise_distances_gradient
+from rllib_lpdm.local_learning.distances import (
+    check_rows,
+    pairwise_distances,
+    pairwise_distances_gradient,
+)
 
 
 def distance_matching_loss(outputs: Tensor, target: Tensor, metric: str = "l1") -> Tensor:
@@ -25,11 +29,11 @@ def distance_matching_loss(outputs: Tensor, target: Tensor, metric: str = "l1") 
         ValueError: the shapes do not belong together, or the metric is unknown.
     """
     distances = pairwise_distances(outputs, metric)
-    _check_pairs(distances, target)
-    if distances.numel() == 0:
+    _check_pairs(outputs, target)
+    if not has_structure(target):
         return torch.mul(outputs.sum(), 0.0)
     largest = distances.max(dim=0).values
-    if _nothing_to_match(largest.item(), target):
+    if _vanishes(largest.item(), distances.dtype):
         return torch.mul(outputs.sum(), 0.0)
     matched = distances / (largest * outputs.shape[1])
     return torch.mul(torch.linalg.vector_norm(matched - target), math.sqrt(2.0))
@@ -58,32 +62,49 @@ def distance_matching_gradient(
     Raises:
         ValueError: the shapes do not belong together, or the metric is unknown.
     """
-    distances = pairwise_distances(outputs, metric)
-    _check_pairs(distances, target)
-    if distances.numel() == 0:
+    check_rows(outputs, metric)
+    _check_pairs(outputs, target)
+    if not has_structure(target):
         return outputs.new_zeros(()), torch.zeros_like(outputs)
+    loss, gradient = matching_step(outputs, target, metric)
+    return outputs.new_tensor(loss), gradient
+
+
+def matching_step(outputs: Tensor, target: Tensor, metric: str = "l1") -> tuple[float, Tensor]:
+    """:func:`distance_matching_gradient` for a target with structure, under ``torch.no_grad()``.
+
+    The scalars between the kernels are Python floats: at a hundred rows a 0-dimensional tensor
+    costs more than what is computed with it.
+    """
+    distances = pairwise_distances(outputs, metric)
     maximum, argmax = distances.max(dim=0)
     largest = maximum.item()
-    if _nothing_to_match(largest, target):
-        return outputs.new_zeros(()), torch.zeros_like(outputs)
+    if _vanishes(largest, distances.dtype):
+        return 0.0, torch.zeros_like(outputs)
     scale = 1.0 / (largest * outputs.shape[1])
     negative_error = torch.add(target, distances, alpha=-scale)
-    loss = math.sqrt(2.0) * torch.linalg.vector_norm(negative_error)
-    if outputs.shape[0] == 2 or loss.item() == 0.0:
+    loss = math.sqrt(2.0) * torch.linalg.vector_norm(negative_error).item()
+    if outputs.shape[0] == 2 or loss == 0.0:
         return loss, torch.zeros_like(outputs)
-    gradient = negative_error.mul_(-2.0 * scale / loss.item())
-    gradient[int(argmax.item())] -= torch.dot(gradient, distances).item() / largest
+    gradient = negative_error.mul_(-2.0 * scale / loss)
+    gradient[int(argmax.item())].sub_(torch.dot(gradient, distances).item() / largest)
     return loss, pairwise_distances_gradient(gradient, outputs, distances, metric)
 
 
-def _check_pairs(distances: Tensor, target: Tensor) -> None:
-    if target.shape != distances.shape:
+def has_structure(target: Tensor) -> bool:
+    """Whether a target has pairs and not all of its rows were equal."""
+    return target.numel() > 0 and target.max().item() != 0.0
+
+
+def _check_pairs(outputs: Tensor, target: Tensor) -> None:
+    pairs = outputs.shape[0] * (outputs.shape[0] - 1) // 2
+    if target.shape != (pairs,):
         raise ValueError(
-            f"the target has shape {tuple(target.shape)}, "
-            f"but the outputs have {distances.numel()} pairs of rows"
+            f"the target has shape {tuple(target.shape)}, but {outputs.shape[0]} rows of outputs "
+            f"have {pairs} pairs"
         )
 
 
-def _nothing_to_match(largest: float, target: Tensor) -> bool:
-    """Whether all outputs are equal, up to numbers too small to divide by, or all inputs were."""
-    return largest < torch.finfo(target.dtype).tiny or target.max().item() == 0.0
+def _vanishes(largest: float, dtype: torch.dtype) -> bool:
+    """Whether all outputs are equal, up to numbers too small to divide by."""
+    return largest < torch.finfo(dtype).tiny

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from rllib_lpdm.local_learning.losses import distance_matching_gradient
+from rllib_lpdm.local_learning.losses import has_structure, matching_step
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.targets import target_distances
 
@@ -97,15 +98,20 @@ class LocalMLP(nn.Module):
             target = target_distances(x, values, metric)
         else:
             target = target_distances(x[rows], None if values is None else values[rows], metric)
+        structured = has_structure(target)
         steps = []
         for layer, optimizer in zip(self.linear_layers, optimizers, strict=True):
-            y = torch.tanh(layer(x))
-            layer_input, output = (x, y) if rows is None else (x[rows], y[rows])
-            loss, gradient = distance_matching_gradient(output, target, metric)
-            gradient = torch.ops.aten.tanh_backward(gradient, output)
-            norm, skipped = step_linear(layer, optimizer, layer_input, gradient, max_gradient_norm)
-            skipped = skipped or not math.isfinite(loss.item())
-            steps.append(LayerStep(loss.item(), norm, skipped))
+            y = functional.linear(x, layer.weight, layer.bias).tanh_()
+            step = LayerStep(0.0, 0.0, False)
+            if structured:
+                layer_input, output = (x, y) if rows is None else (x[rows], y[rows])
+                loss, gradient = matching_step(output, target, metric)
+                gradient = torch.ops.aten.tanh_backward.default(gradient, output)
+                norm, skipped = step_linear(
+                    layer, optimizer, layer_input, gradient, max_gradient_norm
+                )
+                step = LayerStep(loss, norm, skipped or not math.isfinite(loss))
+            steps.append(step)
             x = y
         return x, steps
 
@@ -118,6 +124,8 @@ def step_linear(
     max_gradient_norm: float | None = None,
 ) -> tuple[float, bool]:
     """One optimizer step of a linear layer from the gradient with respect to its outputs.
+
+    Call it under ``torch.no_grad()``.
 
     Args:
         layer: the layer, ``z = h W^T + b``.
@@ -139,12 +147,12 @@ def clipped_step(
 ) -> tuple[float, bool]:
     """One optimizer step, with the gradients scaled down to a norm over all of them.
 
-    Nothing is stepped where the gradient is exactly zero (there is nothing to learn, and Adam's
-    momentum must not move the parameters) or not finite.
+    Call it under ``torch.no_grad()``. Nothing is stepped where the gradient is exactly zero (there
+    is nothing to learn, and Adam's momentum must not move the parameters) or not finite.
 
     Args:
         optimizer: over the parameters.
-        gradients: one per parameter of the optimizer; scaled in place.
+        gradients: one per parameter of the optimizer; may be scaled in place.
         max_gradient_norm: largest Euclidean norm over all gradients; None for no limit.
 
     Returns:
@@ -154,7 +162,6 @@ def clipped_step(
     if not math.isfinite(norm):
         return norm, True
     if norm > 0.0:
-        if max_gradient_norm is not None and norm > max_gradient_norm:
-            torch._foreach_mul_(gradients, max_gradient_norm / norm)
-        optimizer.apply(gradients)
+        excess = 1.0 if max_gradient_norm is None else norm / max_gradient_norm
+        optimizer.apply(gradients, divisor=excess if excess > 1.0 else None)
     return norm, False

@@ -23,12 +23,16 @@ class LayerAdam(torch.optim.Adam):
         super().__init__(params, lr=lr, fused=True)
         self._collect_state()
 
-    @torch.no_grad()
-    def apply(self, gradients: list[Tensor]) -> None:
-        """One step from the given gradients, one per parameter, in the order of ``params``."""
+    def apply(self, gradients: list[Tensor], divisor: float | None = None) -> None:
+        """One step from the given gradients; call it under ``torch.no_grad()``.
+
+        Args:
+            gradients: one per parameter, in the order of ``params``.
+            divisor: divides the gradients, within the kernel and maybe in place; None for 1.
+        """
         group = self.param_groups[0]
         beta1, beta2 = group["betas"]
-        torch._foreach_add_(self._steps, 1)
+        self._counts += 1
         torch._fused_adam_(
             group["params"],
             gradients,
@@ -43,6 +47,7 @@ class LayerAdam(torch.optim.Adam):
             eps=group["eps"],
             amsgrad=False,
             maximize=False,
+            grad_scale=None if divisor is None else self._divisor.fill_(divisor),
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -54,7 +59,11 @@ class LayerAdam(torch.optim.Adam):
         if len(self.param_groups) != 1:
             raise ValueError("LayerAdam steps one group of parameters; make one a group")
         states = [self._state_of(parameter) for parameter in self.param_groups[0]["params"]]
-        self._steps = [state["step"] for state in states]
+        self._counts = torch.stack([state["step"] for state in states])
+        self._steps = list(self._counts.unbind())  # views: one addition counts for all of them
+        for state, step in zip(states, self._steps, strict=True):
+            state["step"] = step
+        self._divisor = torch.ones_like(self._steps[0])
         self._means = [state["exp_avg"] for state in states]
         self._squares = [state["exp_avg_sq"] for state in states]
 

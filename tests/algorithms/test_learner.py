@@ -149,7 +149,7 @@ def test_ppo_gradients_equal_autograd_inside_and_outside_the_clips(environment):
     torch.testing.assert_close(ours.policy, policy_gradient, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(ours.value, value_gradient, rtol=1e-4, atol=1e-6)
     for name, value in (("policy_loss", policy_loss), ("kl", kl), ("value_loss", value_loss)):
-        torch.testing.assert_close(ours.metrics[name], value.detach(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours.terms[name].mean(), value.detach(), rtol=1e-4, atol=1e-6)
     algo.stop()
 
 
