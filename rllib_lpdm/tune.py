@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.results import read_cells
 from rllib_lpdm.analysis.tables import score_table
+from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import check_environments
 from rllib_lpdm.experiment.runner import quiet_environments, run_experiment
-from rllib_lpdm.experiment.spec import Experiment, ExperimentError, load_experiment
+from rllib_lpdm.experiment.spec import Experiment, ExperimentError
 
 
 def main(arguments: list[str] | None = None) -> int:

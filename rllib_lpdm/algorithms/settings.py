@@ -6,9 +6,9 @@ experiment files in ``settings:``; both validate here.
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Method = Literal["bp", "lpdm", "lpdm_guided", "frozen"]
 Width = Annotated[int, Field(ge=1)]
@@ -18,6 +18,12 @@ class Settings(BaseModel):
     """Settings of REINFORCE and PPO; the paper's values are in ``tune_configs/paper.yaml``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        expected = cls.model_fields[info.field_name or ""].annotation
+        return value if expected is bool else refuse_booleans(value)
 
     hidden_sizes: tuple[Width, ...] = Field(
         (64, 128, 256), description="Units of each hidden layer, input side first."
@@ -72,6 +78,14 @@ class PPOSettings(Settings):
     vf_clip_param: float = Field(
         0.2, gt=0, description="PPO: limit of the value's change, in normalised returns."
     )
+
+
+def refuse_booleans(value: Any) -> Any:
+    """The value, which must not be or contain true or false where numbers are asked for."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(item, bool) for item in items):
+        raise ValueError("must be a number, not true or false")
+    return value
 
 
 def unknown_name(name: str, known: Iterable[str], kind: str = "setting") -> str:

@@ -47,11 +47,14 @@ def read_cells(folder: Path) -> list[CellResult]:
 
 
 def _read_columns(path: Path) -> dict[str, Floats]:
-    """The columns of a CSV file of numbers; empty where it is missing or has no rows."""
+    """The columns of a CSV file of numbers; empty where it is missing or has no rows.
+
+    A last line that was cut off while it was written is left out.
+    """
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    header, *rows = list(csv.reader(whole.splitlines())) or [[]]
     if not rows:
         return {}
     table = np.array(rows, dtype=np.float64)

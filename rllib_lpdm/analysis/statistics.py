@@ -20,10 +20,11 @@ def smoothed(returns: Floats, window: int = SMOOTHING) -> Floats:
     Returns:
         (iterations,) smoothed scores.
     """
-    sums = np.concatenate([[0.0], np.cumsum(returns)])
-    ends = np.arange(1, len(returns) + 1)
-    starts = np.maximum(ends - window, 0)
-    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+    filling = np.cumsum(returns[: window - 1]) / np.arange(1, len(returns[: window - 1]) + 1)
+    if len(returns) < window:
+        return filling
+    full = np.lib.stride_tricks.sliding_window_view(returns, window).mean(axis=1)
+    return np.concatenate([filling, full])
 
 
 def max_score(curves: Sequence[Floats]) -> float:

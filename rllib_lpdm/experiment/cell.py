@@ -67,6 +67,8 @@ class CellRun:
             if checkpoint is not None:
                 self.algo.restore_from_path(checkpoint[0])
             self._log = IterationLog(folder, self.algo.iterations_done)
+            if self.finished:  # the process ended between its last checkpoint and saying so
+                self._finish()
         except Exception as error:
             self.fail(error)
             raise
@@ -80,8 +82,11 @@ class CellRun:
         """One report's iterations: trains, writes rows, saves a checkpoint when one is due.
 
         Returns:
-            The slim result that Tune gets: iterations, env_steps, episode_return, episode_length.
+            The slim result that Tune gets: iterations, env_steps, episode_return, episode_length;
+            only the first two where the cell was finished before.
         """
+        if self.finished:
+            return {"iterations": self.algo.iterations_done, "env_steps": self.algo.env_steps}
         try:
             rows = self._train()
         except Exception as error:
@@ -103,9 +108,12 @@ class CellRun:
         if self.finished or self._reports % self.cell.settings.checkpoint_interval == 0:
             save_checkpoint(self.folder, self.algo.iterations_done, self.algo)
         if self.finished:
-            self._record["finished"] = _now()
-            self._write("finished")
+            self._finish()
         return rows
+
+    def _finish(self) -> None:
+        self._record["finished"] = _now()
+        self._write("finished")
 
     def fail(self, error: BaseException) -> None:
         """Leaves the traceback in the folder."""

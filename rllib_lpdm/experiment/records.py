@@ -32,11 +32,22 @@ def write_run(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """The content of ``run.json``; None where the folder has none."""
+    """The content of ``run.json``; None where the folder has none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / RUN_FILE
     try:
-        content: dict[str, Any] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); delete the cell's folder to run it again"
+        ) from None
     return content
 
 
@@ -51,18 +62,17 @@ class IterationLog:
 
     def __init__(self, folder: Path, done: int = 0) -> None:
         self._path = folder / ITERATIONS_FILE
-        if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = lines[: done + 1] if done else []
-            if len(kept) < len(lines):
-                temporary = self._path.with_suffix(".tmp")
-                temporary.write_text("".join(kept), encoding="utf-8")
-                os.replace(temporary, self._path)
-            if done and len(kept) != done + 1:
-                raise ValueError(
-                    f"{self._path} has {len(kept) - 1} rows, its checkpoint {done}; "
-                    "delete the cell's folder to run it again"
-                )
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        kept = [line for line in lines[: done + 1] if line.endswith(b"\n")] if done else []
+        if done and len(kept) != done + 1:
+            raise ValueError(
+                f"{self._path} has {max(len(kept) - 1, 0)} whole rows, its checkpoint {done}; "
+                "delete the cell's folder to run it again"
+            )
+        if kept != lines:
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_bytes(b"".join(kept))
+            os.replace(temporary, self._path)
 
     def append(self, rows: Iterable[Mapping[str, float]]) -> None:
         """Adds rows, which all have the same columns; numbers keep every digit."""
@@ -71,7 +81,7 @@ class IterationLog:
             return
         empty = not self._path.exists() or self._path.stat().st_size == 0
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
             if empty:
                 writer.writeheader()
             writer.writerows(rows)

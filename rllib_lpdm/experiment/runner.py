@@ -16,7 +16,7 @@ import ray
 from ray import tune
 
 from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.records import read_run
+from rllib_lpdm.experiment.records import newest_checkpoint, read_run
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment, ExperimentError
 
 TUNE_FOLDER = ".tune"
@@ -58,11 +58,14 @@ def run_experiment(
         overwrite: delete an existing folder first.
 
     Raises:
-        ExperimentError: the folder exists and neither ``resume`` nor ``overwrite`` was given.
+        ExperimentError: the folder exists and neither ``resume`` nor ``overwrite`` was given; or it
+            cannot be written; or a cell in it has other settings.
     """
+    cells = experiment.cells()
     folder = (output / experiment.name).resolve()
     prepare_folder(folder, resume=resume, overwrite=overwrite)
-    cells = experiment.cells()
+    for cell in cells:
+        _check_unchanged(cell, folder / cell.name)
     pending = [cell for cell in cells if _status(folder / cell.name) != "finished"]
     command = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
     progress = _Progress(len(cells), done=len(cells) - len(pending))
@@ -85,6 +88,13 @@ def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         ExperimentError: it holds something, and nothing was asked for; or it is not an experiment's
             folder, so that overwriting it would delete something else.
     """
+    try:
+        _prepare_folder(folder, resume, overwrite)
+    except OSError as error:
+        raise ExperimentError(f"{folder}: cannot be used: {error.strerror}") from None
+
+
+def _prepare_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     if folder.exists() and any(folder.iterdir()):
         if overwrite:
             strange = [
@@ -219,9 +229,10 @@ class _Progress(tune.Callback):
     def completed(self, name: str, result: dict[str, Any]) -> None:
         self._done += 1
         elapsed = time.monotonic() - self._started
+        score = result.get("episode_return")
         print(
             f"[{self._done:>{len(str(self._total))}}/{self._total}] {name:<44} "
-            f"last return {result.get('episode_return', float('nan')):>9.1f}   {elapsed:>6.0f} s",
+            f"last return {'-' if score is None else f'{score:.1f}':>9}   {elapsed:>6.0f} s",
             flush=True,
         )
 
@@ -256,12 +267,31 @@ class _RaySession:
             ray.shutdown()
 
 
+def _check_unchanged(cell: Cell, cell_folder: Path) -> None:
+    run = _read(cell_folder)
+    settings = cell.settings.model_dump(mode="json")
+    if run is not None and run.get("settings") != settings and newest_checkpoint(cell_folder):
+        before = run.get("settings") or {}
+        name = next(name for name in settings if before.get(name) != settings[name])
+        raise ExperimentError(
+            f"{cell_folder} was run with {name}: {before.get(name)}, not {settings[name]}; "
+            "use another name or --overwrite"
+        )
+
+
+def _read(cell_folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_run(cell_folder)
+    except ValueError as error:
+        raise ExperimentError(str(error)) from None
+
+
 def _status(cell_folder: Path) -> str | None:
-    run = read_run(cell_folder)
-    return None if run is None else run["status"]
+    run = _read(cell_folder)
+    return None if run is None else run.get("status")
 
 
 def _last_error(cell_folder: Path) -> str:
-    run = read_run(cell_folder) or {}
+    run = _read(cell_folder) or {}
     lines: list[str] = run.get("error", "ended without a word; its process was lost").splitlines()
     return lines[-1]

@@ -1,0 +1,188 @@
+"""Whatever is wrong with an experiment file is one ExperimentError that names file and place."""
+
+import os
+
+import pytest
+
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.spec import ExperimentError
+
+GOOD = """\
+environments: [CartPole-v1, Acrobot-v1]
+algorithms: [ppo]
+methods: [lpdm]
+settings: {iterations: 2}
+"""
+
+
+def changed(old, new):
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+def setting(text):
+    return changed("iterations: 2", f"iterations: 2, {text}")
+
+
+def override(when, setting="lr: 0.1"):
+    return GOOD + f"overrides:\n  - {{when: {{}}, set: {{}}}}\n  - {{{when}, set: {{{setting}}}}}\n"
+
+
+HUGE = "0x" + "f" * 5000  # more digits than Python prints
+MISSPELLED = {
+    "key": (GOOD + "enviroments: [x]\n", ["'enviroments'", "did you mean 'environments'?"]),
+    "setting": (setting("lrr: 1"), ["settings: ", "'lrr'", "did you mean 'lr'?"]),
+    "override's setting": (
+        override("when: {}", "gama: 1"),
+        ["overrides[1].set: ", "did you mean 'gamma'?"],
+    ),
+    "variant's setting": (
+        GOOD + "variants: {slow: {hiden_lr: 1}}\n",
+        ["variants.slow: ", "did you mean 'hidden_lr'?"],
+    ),
+    "environment": (
+        changed("Acrobot-v1", "Hoper-v4"),
+        ["environments[1]: ", "'Hoper-v4'", "did you mean 'Hopper-v4'?"],
+    ),
+    "override's environment": (
+        override("when: {environment: Hoper-v4}"),
+        ["overrides[1].when", "did you mean 'Hopper-v4'?"],
+    ),
+    "override's key": (override("whem: {}"), ["overrides[1]", "did you mean 'when'?"]),
+    "condition": (
+        override("when: {enviroment: CartPole-v1}"),
+        ["overrides[1].when", "did you mean 'environment'?"],
+    ),
+    "algorithm": (changed("ppo", "pppo"), ["algorithms[0]: ", "'pppo'", "'ppo'"]),
+    "method": (changed("lpdm", "lpmd"), ["methods[0]: ", "'lpmd'", "'lpdm'"]),
+    "condition's algorithm": (
+        override("when: {algorithm: pppo}"),
+        ["overrides[1].when.algorithm: ", "'pppo'", "'ppo'"],
+    ),
+    "condition's method": (
+        override("when: {method: [bp, lpmd]}"),
+        ["overrides[1].when.method[1]: ", "'lpmd'", "'lpdm'"],
+    ),
+}
+WRONG_VALUES = {
+    "word for a number": (setting("lr: fast"), ["settings.lr: ", "'fast'"]),
+    "truth for a number": (setting("lr: true"), ["settings.lr: ", "True"]),
+    "out of range": (setting("gamma: 1.5"), ["settings.gamma: ", "1.5"]),
+    "not a number": (setting("lr: .nan"), ["settings.lr: ", "nan"]),
+    "infinity": (setting("action_std: .inf"), ["settings.action_std: ", "inf"]),
+    "infinite count": (changed("2}", ".inf}"), ["settings.iterations: ", "inf"]),
+    "fraction of a count": (changed("2}", "1.5}"), ["settings.iterations: ", "1.5"]),
+    "width of zero": (setting("hidden_sizes: [8, 0]"), ["settings.hidden_sizes[1]: ", "0"]),
+    "number for a list": (setting("hidden_sizes: 8"), ["settings.hidden_sizes: ", "8"]),
+    "word for a list": (changed("[ppo]", "ppo"), ["algorithms: ", "'ppo'"]),
+    "override's value": (override("when: {}", "lr: -1"), ["overrides[1].set.lr: ", "-1"]),
+    "variant's value": (GOOD + "variants: {a: {lr: 0}}\n", ["variants.a.lr: ", "0"]),
+    "number too long to print": (setting(f"lr: {HUGE}"), ["settings.lr: "]),
+    "no seeds": (GOOD + "seeds: 0\n", ["seeds: ", "0"]),
+    "empty seeds": (GOOD + "seeds: []\n", ["seeds: "]),
+    "negative seed": (GOOD + "seeds: [3, -1]\n", ["seeds[1]: ", "-1"]),
+    "truth for seeds": (GOOD + "seeds: true\n", ["seeds: ", "True"]),
+    "null settings": (changed("{iterations: 2}", ""), ["settings: ", "None"]),
+    "number for a key": (setting("3: 4"), ["settings", "3"]),
+}
+WRONG_LISTS = {
+    "no environments": (changed("[CartPole-v1, Acrobot-v1]", ""), ["environments: "]),
+    "empty methods": (changed("[lpdm]", "[]"), ["methods: "]),
+    "no algorithms": (changed("algorithms: [ppo]\n", ""), ["algorithms: "]),
+    "no iterations": (changed("iterations: 2", ""), ["settings.iterations: "]),
+    "repeated environment": (
+        changed("Acrobot-v1", "CartPole-v1"),
+        ["environments: ", "'CartPole-v1'", "twice"],
+    ),
+    "repeated method": (changed("[lpdm]", "[lpdm, lpdm]"), ["methods: ", "'lpdm'", "twice"]),
+    "repeated seed": (GOOD + "seeds: [4, 4]\n", ["seeds: ", "4", "twice"]),
+    "repeated key": (GOOD + "seeds: 1\nseeds: 2\n", ["'seeds'", "twice"]),
+    "repeated setting": (setting("lr: 1, lr: 2"), ["'lr'", "twice", "line 4"]),
+}
+DANGEROUS = {
+    "module to import": (changed("Acrobot-v1", "antigravity:Acrobot-v1"), ["environments[1]: "]),
+    "python object": (
+        GOOD + "name: !!python/object/apply:os.getcwd []\n",
+        ["not valid YAML", "line 5"],
+    ),
+    "python name": (setting("lr: !!python/name:os.system ''"), ["not valid YAML", "line 4"]),
+    "name that escapes": (GOOD + "name: ../x\n", ["name: ", "'../x'"]),
+    "absolute name": (GOOD + "name: /tmp/x\n", ["name: ", "'/tmp/x'"]),
+    "parent as a name": (GOOD + "name: ..\n", ["name: ", "'..'"]),
+    "variant that escapes": (GOOD + "variants: {../x: {lr: 1}}\n", ["variants", "'../x'"]),
+    "file that contains itself": (GOOD + "variants: &v {a: *v}\n", ["variants.a: "]),
+}
+NOT_EXPERIMENTS = {
+    "nothing": ("", ["mapping"]),
+    "comment": ("# later\n", ["mapping"]),
+    "list": ("[1, 2]", ["mapping"]),
+    "sentence": ("hello", ["mapping"]),
+    "syntax": (changed("[lpdm]", "[lpdm"), ["not valid YAML", "line 4"]),
+    "tab": (GOOD + "\tseeds: 1\n", ["not valid YAML", "line 5"]),
+    "two documents": (GOOD + "---\nseeds: 1\n", ["not valid YAML"]),
+    "zero character": (GOOD + "\0", ["not valid YAML"]),
+    "depth": ("a: " + "[" * 5000, ["not valid YAML"]),
+    "impossible date": (GOOD + "name: 2020-13-45\n", ["not valid YAML"]),
+    "no truth value": (GOOD + "in_process: !!bool perhaps\n", ["not valid YAML"]),
+    "no time": (GOOD + "name: !!timestamp soon\n", ["not valid YAML"]),
+    "no number": (GOOD + "seeds: !!int ''\n", ["not valid YAML"]),
+    "other bytes": (bytes(range(256)), ["cannot be read"]),
+}
+EXTENDS = {
+    "missing": (GOOD + "extends: nowhere.yaml\n", ["extends: ", "nowhere.yaml"]),
+    "itself": (GOOD + "extends: file.yaml\n", ["extends: ", "circle"]),
+    "folder": (GOOD + "extends: .\n", ["extends: "]),
+    "list": (GOOD + "extends: [a.yaml]\n", ["extends: "]),
+    "name too long": (GOOD + f"extends: {'a' * 5000}\n", ["extends: "]),
+}
+CASES = {
+    f"{kind} {name}": case
+    for kind, cases in {
+        "misspelled": MISSPELLED,
+        "value:": WRONG_VALUES,
+        "list:": WRONG_LISTS,
+        "dangerous:": DANGEROUS,
+        "content:": NOT_EXPERIMENTS,
+        "extends": EXTENDS,
+    }.items()
+    for name, case in cases.items()
+}
+
+
+def refusal(path):
+    with pytest.raises(ExperimentError) as error:
+        load_experiment(path).cells()
+    return str(error.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_message_names_file_and_place_and_the_way_out(tmp_path, case):
+    text, fragments = CASES[case]
+    path = tmp_path / "file.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    message = refusal(path)
+    missing = [f for f in [str(path), *fragments] if f not in message]
+    assert not missing, message
+    assert "\n" not in message
+
+
+def test_files_that_extend_one_another_in_a_circle_are_refused(tmp_path):
+    for name, other in ("ab", "bc", "ca"):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {other}.yaml\n{GOOD}")
+    message = refusal(tmp_path / "a.yaml")
+    assert "extends: " in message
+    assert "circle" in message
+
+
+def test_a_fault_in_an_extended_file_is_placed_in_that_file(tmp_path):
+    (tmp_path / "base.yaml").write_text("settings: {lrr: 1}\n")
+    (tmp_path / "file.yaml").write_text(GOOD + "extends: base.yaml\n")
+    assert f"{tmp_path / 'base.yaml'}: settings: unknown setting 'lrr'" in refusal(
+        tmp_path / "file.yaml"
+    )
+
+
+def test_a_folder_a_missing_file_and_a_circular_link_are_refused_by_name(tmp_path):
+    os.symlink("loop.yaml", tmp_path / "loop.yaml")
+    for path in (tmp_path, tmp_path / "missing.yaml", tmp_path / "loop.yaml"):
+        assert str(path) in refusal(path)

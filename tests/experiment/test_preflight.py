@@ -1,0 +1,146 @@
+"""Environments that cannot be trained are named, all of them, before anything starts."""
+
+import importlib.metadata
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+
+from rllib_lpdm.experiment import preflight
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.preflight import check_environments
+from rllib_lpdm.experiment.spec import ExperimentError
+from tests.experiment.files import CONFIGS
+
+UNIT = Box(-1.0, 1.0, (2,))
+
+
+class Tiny(gym.Env):
+    """Spaces to be checked, and a count of those that are still open."""
+
+    open = 0
+
+    def __init__(self, observations=UNIT, actions=UNIT, fault=None):
+        self.observation_space, self.action_space, self.fault = observations, actions, fault
+        Tiny.open += 1
+
+    def reset(self, *, seed=None, options=None):
+        if self.fault:
+            raise self.fault
+        return np.zeros(2, np.float32), {}
+
+    def close(self):
+        Tiny.open -= 1
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Registers a tiny environment for one test."""
+    monkeypatch.setattr(Tiny, "open", 0)
+    registered = []
+
+    def register(name, **kwargs):
+        gym.register(name, Tiny, kwargs=kwargs)
+        registered.append(name)
+        return name
+
+    yield register
+    for name in registered:
+        del gym.registry[name]
+
+
+def faults(environments):
+    with pytest.raises(ExperimentError) as error:
+        check_environments(environments)
+    return str(error.value).splitlines()
+
+
+def mujoco_version(monkeypatch, version):
+    """Pretends that MuJoCo has this version, or is missing, and that no environment loads."""
+
+    def installed(name):
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    def fail(*args):
+        raise AttributeError("'MjData' object has no attribute 'solver_iter'")
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    monkeypatch.setattr(preflight, "create_environment", fail)
+
+
+def test_arrays_with_discrete_or_continuous_actions_pass(tiny):
+    check_environments(
+        [
+            tiny("TinyContinuous-v0"),
+            tiny("TinyDiscrete-v0", actions=Discrete(3, start=-1)),
+            tiny("TinyImage-v0", observations=Box(0, 255, (4, 4), np.uint8)),
+            "CartPole-v1",
+        ]
+    )
+    assert Tiny.open == 0
+
+
+def test_all_environments_that_cannot_be_trained_are_listed_with_their_places(tiny):
+    found = faults(
+        [
+            tiny("TinyDict-v0", observations=Dict({"x": UNIT})),
+            tiny("TinyFine-v0"),
+            tiny("TinyMulti-v0", actions=MultiDiscrete([2, 3])),
+            tiny("TinyBinary-v0", actions=MultiBinary(2)),
+            tiny("TinyInteger-v0", actions=Box(0, 5, (1,), np.int64)),
+            tiny("TinyState-v0", observations=Discrete(5)),
+        ]
+    )
+    assert [line.partition(": unsupported ")[0] for line in found] == [
+        "environments[0]: TinyDict-v0",
+        "environments[2]: TinyMulti-v0",
+        "environments[3]: TinyBinary-v0",
+        "environments[4]: TinyInteger-v0",
+        "environments[5]: TinyState-v0",
+    ]
+    assert all("wrap" in line for line in found)
+    assert Tiny.open == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(RuntimeError("no display\n  here"), "no display here"), (KeyError(), "KeyError")],
+)
+def test_an_environment_that_fails_on_reset_is_named_with_its_reason_and_closed(
+    tiny, fault, reason
+):
+    assert faults(["CartPole-v1", tiny("TinyBroken-v0", fault=fault)]) == [
+        f"environments[1]: TinyBroken-v0: {reason}"
+    ]
+    assert Tiny.open == 0
+
+
+def test_pusher_under_mujoco_3_says_which_mujoco_and_which_python_or_which_pusher(monkeypatch):
+    mujoco_version(monkeypatch, "3.2.7")
+    (line,) = faults(["Pusher-v4"])
+    for part in ("environments[0]: Pusher-v4: 'MjData'", "3.2.7", "2.3.7", "3.11", "Pusher-v5"):
+        assert part in line
+
+
+def test_missing_mujoco_says_how_to_install_it(monkeypatch):
+    mujoco_version(monkeypatch, None)
+    (line,) = faults(["Hopper-v4"])
+    assert "pip install 'mujoco==2.3.7'" in line
+
+
+def test_mujoco_is_not_blamed_for_other_environments(monkeypatch):
+    mujoco_version(monkeypatch, "3.2.7")
+    found = faults(["CartPole-v1", "Hopper-v4"])
+    assert "mujoco" not in found[0]
+    assert "mujoco 3.2.7 is installed" in found[1]
+    assert "Pusher" not in found[1]
+
+
+@pytest.mark.skipif(
+    importlib.metadata.version("mujoco") >= "3", reason="Pusher-v4 needs MuJoCo before 3"
+)
+def test_the_papers_environments_pass():
+    check_environments(load_experiment(CONFIGS / "grid.yaml").environments)

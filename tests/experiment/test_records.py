@@ -1,0 +1,165 @@
+"""The files of a cell survive readers, kills and continuations."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from rllib_lpdm.analysis.results import read_cells
+from rllib_lpdm.experiment.records import (
+    IterationLog,
+    newest_checkpoint,
+    provenance,
+    read_run,
+    save_checkpoint,
+    write_run,
+)
+
+AWKWARD = (0.1 + 0.2, -0.0, 5e-324, 1.7976931348623157e308, np.pi, -1 / 3, 1e23, float("inf"))
+
+
+def rows(count, start=1):
+    return [{"iteration": i, "episode_return": 1 / i} for i in range(start, start + count)]
+
+
+class FakeAlgorithm:
+    """Saves one small file, and may fail half-way."""
+
+    def __init__(self, fails=False):
+        self.fails = fails
+
+    def save_to_path(self, path):
+        path.mkdir(parents=True)
+        (path / "weights").write_text(path.name)
+        if self.fails:
+            raise OSError("no space left")
+
+
+def test_a_reader_sees_the_old_run_file_or_the_new_one_and_never_a_part(tmp_path):
+    write_run(tmp_path, {"version": 0, "padding": ""})
+    faults, seen, done = [], set(), threading.Event()
+
+    def read():
+        while not done.is_set():
+            try:
+                run = read_run(tmp_path)
+                assert len(run["padding"]) == 997 * run["version"]
+                seen.add(run["version"])
+            except Exception as error:
+                faults.append(error)
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for version in range(200):
+        write_run(tmp_path, {"version": version, "padding": "x" * 997 * version})
+    done.set()
+    reader.join()
+    assert not faults
+    assert len(seen) > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_run_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    write_run(tmp_path, {"version": 1})
+    with pytest.raises(TypeError):
+        write_run(tmp_path, {"version": object()})
+    assert read_run(tmp_path) == {"version": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_folder_without_a_run_file_has_no_run(tmp_path):
+    assert read_run(tmp_path) is None
+    assert read_run(tmp_path / "missing") is None
+
+
+def test_numbers_keep_every_bit(tmp_path):
+    values = [*AWKWARD, *np.random.default_rng(0).standard_normal(100) * 1e-7]
+    write_run(tmp_path / "cell", {})
+    IterationLog(tmp_path / "cell").append({"episode_return": value} for value in values)
+    (cell,) = read_cells(tmp_path)
+    assert cell.returns.tobytes() == np.array(values, dtype=np.float64).tobytes()
+
+
+def test_the_header_stands_once_above_the_rows_of_all_reports(tmp_path):
+    for start in (1, 4):
+        IterationLog(tmp_path, done=start - 1).append(rows(3, start))
+    lines = (tmp_path / "iterations.csv").read_text().splitlines()
+    assert lines[0] == "iteration,episode_return"
+    assert [line.split(",")[0] for line in lines[1:]] == list("123456")
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 5])
+def test_continuing_drops_the_rows_past_the_checkpoint(tmp_path, done):
+    for name in ("straight", "killed"):
+        (tmp_path / name).mkdir()
+        IterationLog(tmp_path / name).append(rows(5))
+    IterationLog(tmp_path / "killed", done).append(rows(5 - done, start=done + 1))
+    killed, straight = (tmp_path / n / "iterations.csv" for n in ("killed", "straight"))
+    assert killed.read_text() == straight.read_text()
+
+
+def test_a_continued_file_is_byte_for_byte_the_uninterrupted_one(tmp_path):
+    for name in ("straight", "killed"):
+        (tmp_path / name).mkdir()
+        IterationLog(tmp_path / name).append(rows(5))
+    IterationLog(tmp_path / "killed", done=3).append(rows(2, start=4))
+    killed, straight = (tmp_path / n / "iterations.csv" for n in ("killed", "straight"))
+    assert killed.read_bytes() == straight.read_bytes()
+
+
+def test_a_row_cut_off_by_a_kill_is_dropped_on_continuing(tmp_path):
+    IterationLog(tmp_path).append(rows(3))
+    with (tmp_path / "iterations.csv").open("a") as file:
+        file.write("4,0.")
+    IterationLog(tmp_path, done=3).append(rows(1, start=4))
+    lines = (tmp_path / "iterations.csv").read_text().splitlines()
+    assert lines[1:] == [f"{i},{1 / i!r}" for i in range(1, 5)]
+
+
+@pytest.mark.parametrize("written", ["iteration\n1\n2\n", "iteration\n", "", None])
+def test_fewer_rows_than_the_checkpoint_is_an_error_that_names_the_file(tmp_path, written):
+    path = tmp_path / "iterations.csv"
+    if written is not None:
+        path.write_text(written)
+    with pytest.raises(ValueError, match="checkpoint") as error:
+        IterationLog(tmp_path, done=3)
+    assert str(path) in str(error.value)
+
+
+def test_only_the_newest_checkpoint_is_kept(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+    for iteration in (9, 10, 100, 1000):
+        saved = save_checkpoint(tmp_path, iteration, FakeAlgorithm())
+        assert newest_checkpoint(tmp_path) == (saved, iteration)
+        assert list((tmp_path / "checkpoints").iterdir()) == [saved]
+        assert (saved / "weights").is_file()
+
+
+def test_a_checkpoint_may_be_saved_again(tmp_path):
+    for _ in range(2):
+        saved = save_checkpoint(tmp_path, 5, FakeAlgorithm())
+    assert list((tmp_path / "checkpoints").iterdir()) == [saved]
+
+
+def test_an_unfinished_checkpoint_is_never_taken_and_goes_with_the_next(tmp_path):
+    kept = save_checkpoint(tmp_path, 5, FakeAlgorithm())
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(tmp_path, 6, FakeAlgorithm(fails=True))
+    assert newest_checkpoint(tmp_path) == (kept, 5)
+    saved = save_checkpoint(tmp_path, 6, FakeAlgorithm())
+    assert list((tmp_path / "checkpoints").iterdir()) == [saved]
+
+
+def test_provenance_says_versions_commit_and_hardware_and_no_secret(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "planted-secret")
+    provenance.cache_clear()
+    found = provenance()
+    assert set(found) == {"versions", "git_commit", "hardware"}
+    assert {"python", "rllib-lpdm", "ray", "torch", "numpy", "gymnasium", "mujoco"} <= set(
+        found["versions"]
+    )
+    assert {"machine", "cpu", "cores", "gpus"} <= set(found["hardware"])
+    assert found["hardware"]["cores"] >= 1
+    assert "planted-secret" not in json.dumps(found)

@@ -1,0 +1,113 @@
+"""A cell ends the same however often its process was lost on the way."""
+
+import json
+
+import pytest
+
+from rllib_lpdm.analysis.results import read_cells
+from rllib_lpdm.experiment.cell import CellRun
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.records import newest_checkpoint, read_run, write_run
+from rllib_lpdm.experiment.runner import run_experiment
+from tests.experiment.files import write
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+SETTINGS = {
+    "iterations": 5,
+    "iterations_per_report": 1,
+    "checkpoint_interval": 2,
+    "hidden_sizes": [8, 8],
+    "return_normalization": "running",
+}
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    return load_experiment(write(folder, "small.yaml", in_process=True, settings=SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def straight(experiment, tmp_path_factory):
+    """Curves of the cell when nothing interrupts it."""
+    output = tmp_path_factory.mktemp("straight")
+    assert not run_experiment(experiment, output).failed
+    return curves(output)
+
+
+def curves(output):
+    (cell,) = read_cells(output / "small")
+    return {name: list(column) for name, column in cell.columns.items() if name != "seconds"}
+
+
+def cell_folder(experiment, output):
+    return output / "small" / experiment.cells()[0].name
+
+
+def interrupt(experiment, output, reports):
+    """Leaves the folder of a cell whose process was lost after some reports."""
+    run = CellRun(experiment.cells()[0], cell_folder(experiment, output), "a command")
+    for _ in range(reports):
+        run.step()
+    run.close()
+
+
+@pytest.mark.parametrize("reports", [0, 1, 2, 3, 4])
+def test_a_lost_cell_continues_to_the_curve_it_would_have_had(
+    experiment, straight, tmp_path, reports
+):
+    interrupt(experiment, tmp_path, reports)
+    outcome = run_experiment(experiment, tmp_path, resume=True)
+    assert outcome.finished == [experiment.cells()[0].name]
+    assert curves(tmp_path) == straight
+
+
+def test_checkpoints_are_made_every_so_many_reports_and_at_the_end(experiment, tmp_path):
+    folder = cell_folder(experiment, tmp_path)
+    run = CellRun(experiment.cells()[0], folder, "a command")
+    newest = []
+    while not run.finished:
+        run.step()
+        newest.append((newest_checkpoint(folder) or (None, None))[1])
+    run.close()
+    assert newest == [None, 2, 2, 4, 5]
+
+
+def test_a_cell_lost_between_its_last_checkpoint_and_its_record_is_finished_on_resuming(
+    experiment, straight, tmp_path
+):
+    interrupt(experiment, tmp_path, 5)
+    folder = cell_folder(experiment, tmp_path)
+    write_run(folder, read_run(folder) | {"status": "running", "finished": None})
+    outcome = run_experiment(experiment, tmp_path, resume=True)
+    assert outcome.failed == {}
+    assert curves(tmp_path) == straight
+
+
+def test_resuming_leaves_a_finished_cell_alone(experiment, tmp_path):
+    interrupt(experiment, tmp_path, 5)
+    run_file = cell_folder(experiment, tmp_path) / "run.json"
+    before = run_file.read_bytes()
+    assert not run_experiment(experiment, tmp_path, resume=True).failed
+    assert run_file.read_bytes() == before
+
+
+def test_a_cell_that_failed_is_tried_again_and_loses_its_error(experiment, tmp_path):
+    interrupt(experiment, tmp_path, 2)
+    folder = cell_folder(experiment, tmp_path)
+    started = json.loads((folder / "run.json").read_text())["started"]
+    write_run(folder, read_run(folder) | {"status": "failed", "error": "the disk was full"})
+    assert not run_experiment(experiment, tmp_path, resume=True).failed
+    run = read_run(folder)
+    assert (run["status"], run["started"]) == ("finished", started)
+    assert "error" not in run
+
+
+def test_a_checkpoint_without_its_rows_fails_the_cell_with_the_file_named(experiment, tmp_path):
+    interrupt(experiment, tmp_path, 4)
+    folder = cell_folder(experiment, tmp_path)
+    (folder / "iterations.csv").unlink()
+    with pytest.raises(ValueError, match=r"iterations\.csv"):
+        CellRun(experiment.cells()[0], folder, "a command")
+    assert read_run(folder)["status"] == "failed"
+    assert "iterations.csv" in read_run(folder)["error"]

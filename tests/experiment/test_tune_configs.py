@@ -1,0 +1,101 @@
+"""The files in ``tune_configs/`` say what the method's description says."""
+
+import pytest
+
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.spec import ExperimentError
+from tests.experiment.files import CONFIGS
+
+# Chosen settings per environment: hidden sizes, lr, gradient clip, action std, normalisation, and
+# iterations of REINFORCE with and without baseline and of PPO.
+NARROW, WIDE = (128, 128), (64, 128, 256)
+TABLE = {
+    "CartPole-v1": (NARROW, 1e-3, 0.1, 0.5, "batch", 1500, 1500),
+    "Acrobot-v1": (NARROW, 1e-3, 0.1, 0.5, "batch", 1500, 1500),
+    "InvertedPendulum-v4": (NARROW, 1e-3, 0.1, 1.0, "batch", 1500, 1500),
+    "Pusher-v4": (WIDE, 1e-4, 0.5, 0.3, "running", 3000, 3000),
+    "Hopper-v4": (WIDE, 5e-4, 0.5, 0.5, "batch", 5000, 3000),
+    "Walker2d-v4": (WIDE, 5e-4, 0.5, 0.5, "batch", 5000, 3000),
+    "HalfCheetah-v4": (WIDE, 5e-4, 0.5, 0.5, "batch", 5000, 3000),
+    "Ant-v4": (WIDE, 5e-4, 0.5, 0.2, "batch", 5000, 3000),
+}
+EVERYWHERE = {
+    "hidden_lr": None,
+    "gamma": 0.99,
+    "bootstrap_truncated": False,
+    "vf_loss_coeff": 0.5,
+    "max_rows": None,
+    "episodes_per_iteration": 4,
+    "num_epochs": 4,
+    "minibatch_size": 128,
+    "clip_param": 0.2,
+    "kl_coeff": 0.01,
+    "vf_clip_param": 0.2,
+    "env_runners": 0,
+}
+HOW_IT_IS_RUN = {"iterations_per_report", "checkpoint_interval"}
+BASES = {"paper.yaml"}
+FILES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return load_experiment(CONFIGS / "grid.yaml").cells()
+
+
+def expected_settings(environment, algorithm):
+    sizes, lr, clip, std, normalization, reinforce, ppo = TABLE[environment]
+    return EVERYWHERE | {
+        "hidden_sizes": sizes,
+        "lr": lr,
+        "grad_clip": clip,
+        "action_std": std,
+        "return_normalization": normalization,
+        "iterations": ppo if algorithm == "ppo" else reinforce,
+    }
+
+
+@pytest.mark.parametrize("environment", TABLE)
+def test_the_grid_has_exactly_the_chosen_settings(grid, environment):
+    cells = [cell for cell in grid if cell.environment == environment]
+    assert len(cells) == 90
+    for cell in cells:
+        settings = cell.settings.model_dump(exclude=HOW_IT_IS_RUN)
+        assert settings == expected_settings(environment, cell.algorithm), cell.name
+
+
+def test_the_grid_is_eight_environments_three_algorithms_three_methods_and_ten_seeds(grid):
+    assert len({cell.name for cell in grid}) == len(grid) == 720
+    assert {c.environment for c in grid} == set(TABLE)
+    assert {c.algorithm for c in grid} == {"reinforce", "reinforce_baseline", "ppo"}
+    assert {c.method for c in grid} == {"bp", "lpdm", "lpdm_guided"}
+    assert [cell.seed for cell in grid] == [seed for seed in range(10) for _ in range(72)]
+
+
+def test_the_quickstart_is_six_cells_of_cartpole():
+    names = {cell.name for cell in load_experiment(CONFIGS / "quickstart.yaml").cells()}
+    assert names == {
+        f"CartPole-v1_{algorithm}_{method}_s0"
+        for algorithm in ("reinforce", "reinforce_baseline", "ppo")
+        for method in ("bp", "lpdm")
+    }
+
+
+def test_the_debug_file_is_one_short_cell_in_this_process():
+    experiment = load_experiment(CONFIGS / "debug.yaml")
+    (cell,) = experiment.cells()
+    assert experiment.in_process
+    assert cell.settings.iterations <= 20
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in BASES])
+def test_every_file_loads_and_expands(name):
+    experiment = load_experiment(CONFIGS / name)
+    assert experiment.name == name.removesuffix(".yaml")
+    assert experiment.cells()
+
+
+@pytest.mark.parametrize("name", sorted(BASES))
+def test_a_base_file_alone_says_what_it_lacks(name):
+    with pytest.raises(ExperimentError, match="environments: missing"):
+        load_experiment(CONFIGS / name)
