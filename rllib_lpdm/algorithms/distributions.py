@@ -30,7 +30,7 @@ class ActionDistribution(Protocol):
         """(steps, size) float32 noise, enough to draw one action a row."""
 
     def sample(self, outputs: Array, noise: Array) -> Any:
-        """The action that the (size,) outputs and one row of noise give."""
+        """The action that the (size,) outputs, which it may overwrite, and a row of noise give."""
 
     def mode(self, outputs: Array) -> Any:
         """The most probable action of the (size,) outputs."""
@@ -96,6 +96,7 @@ class FixedGaussian:
         self.std = std
         self._shape = space.shape
         self._dtype = space.dtype
+        self._flat = len(space.shape) == 1 and space.dtype == np.float32
         self._low = space.low.ravel()
         self._high = space.high.ravel()
         self._log_normaliser = self.size * (math.log(std) + 0.5 * math.log(2.0 * math.pi))
@@ -106,14 +107,16 @@ class FixedGaussian:
         return noise
 
     def sample(self, outputs: Array, noise: Array) -> Any:
-        return outputs + noise
+        outputs += noise
+        return outputs
 
     def mode(self, outputs: Array) -> Any:
-        return outputs.copy()
+        return outputs
 
     def to_env(self, action: Any) -> Any:
-        clipped = np.minimum(np.maximum(action, self._low), self._high)
-        return clipped.reshape(self._shape).astype(self._dtype, copy=False)
+        clipped = np.maximum(action, self._low)
+        np.minimum(clipped, self._high, clipped)
+        return clipped if self._flat else clipped.reshape(self._shape).astype(self._dtype)
 
     def log_prob(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         gradient = (actions - outputs).mul_(1.0 / self.std**2)

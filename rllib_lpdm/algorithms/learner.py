@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ class LocalLearner(TorchLearner, abc.ABC):
         super().build()
         self.return_statistics = RunningStatistics()
 
-    @property
+    @functools.cached_property
     def actor_critic(self) -> ActorCriticModule:
         """The one module of this learner."""
         module: ActorCriticModule = self.module[DEFAULT_MODULE_ID]
@@ -167,7 +168,7 @@ class LocalLearner(TorchLearner, abc.ABC):
             else:
                 features, steps = module.encoder.learn(
                     batch["observations"],
-                    self._hidden_optimizers(),
+                    self._hidden_optimizers,
                     values=guide,
                     rows=rows,
                     max_gradient_norm=limit,
@@ -267,6 +268,7 @@ class LocalLearner(TorchLearner, abc.ABC):
         optimizer: LayerAdam = self._named_optimizers[f"{DEFAULT_MODULE_ID}_{name}"]
         return optimizer
 
+    @functools.cached_property
     def _hidden_optimizers(self) -> list[LayerAdam]:
         count = len(self.actor_critic.encoder.layers)
         return [self._optimizer(f"hidden_{number}") for number in range(1, count + 1)]

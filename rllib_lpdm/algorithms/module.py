@@ -94,10 +94,12 @@ class NumpyPolicy:
         """(d_x,) float32 observation -> (size,) outputs of the policy head."""
         x = observation
         for weight, bias, buffer in self._hidden:
-            np.dot(weight, x, out=buffer)
-            np.add(buffer, bias, out=buffer)
-            x = np.tanh(buffer, out=buffer)
-        return np.dot(self._head_weight, x) + self._head_bias
+            weight.dot(x, buffer)
+            np.add(buffer, bias, buffer)
+            x = np.tanh(buffer, buffer)
+        outputs: Array = self._head_weight.dot(x)
+        outputs += self._head_bias
+        return outputs
 
     def __reduce__(self) -> tuple[type["NumpyPolicy"], tuple[list[tuple[Array, Array]]]]:
         return NumpyPolicy, (self._layers,)

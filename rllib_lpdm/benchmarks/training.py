@@ -172,7 +172,7 @@ def _paper_settings(environment: str) -> dict[str, Any]:
 
 @contextmanager
 def _algorithm(config: Any, environment: str, **settings: Any) -> Iterator[LocalAlgorithm]:
-    settings.setdefault("iterations_per_report", 25 if isinstance(config, ReinforceConfig) else 1)
+    settings.setdefault("iterations_per_report", 25 if isinstance(config, ReinforceConfig) else 5)
     algo = config.environment(environment).training(**settings).debugging(seed=0).build_algo()
     try:
         yield algo
