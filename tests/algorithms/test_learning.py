@@ -1,4 +1,8 @@
-"""That the methods learn, on short runs with fixed seeds."""
+"""That the methods learn, on short runs with fixed seeds.
+
+A last bit that differs, on another processor, makes another run. So the margins are those that
+four seeds of every run kept with room to spare.
+"""
 
 import functools
 
@@ -10,7 +14,8 @@ from tests.algorithms.runs import config, train
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
 SMALL = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}  # tune_configs/paper.yaml
 PPO = {"minibatch_size": 128, "num_epochs": 4}
-ITERATIONS = {"reinforce": 450, "reinforce_baseline": 450, "ppo": 110}
+ITERATIONS = {"reinforce": 600, "reinforce_baseline": 600, "ppo": 110}
+GAIN = {"reinforce": 3.0, "reinforce_baseline": 3.0, "ppo": 1.4}  # PPO is quick to start
 ALGORITHMS = list(ITERATIONS)
 
 
@@ -40,13 +45,13 @@ def _best(returns):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_cartpole_clearly_beats_its_first_50_iterations(algorithm, method):
     returns = _returns(algorithm, method)
-    assert _best(returns) > 2 * returns[:50].mean()
+    assert _best(returns) > GAIN[algorithm] * returns[:50].mean()
 
 
 @pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided"])
 @pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline"])
 def test_frozen_layers_stay_behind_on_cartpole_under_reinforce(algorithm, method):
-    assert _best(_returns(algorithm, "frozen")) < 0.7 * _best(_returns(algorithm, method))
+    assert _best(_returns(algorithm, "frozen")) < 0.8 * _best(_returns(algorithm, method))
 
 
 def test_frozen_layers_stay_behind_backpropagation_on_cartpole_under_ppo():
