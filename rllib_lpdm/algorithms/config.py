@@ -4,7 +4,7 @@ import secrets
 from typing import Any, ClassVar, Self, get_args
 
 import pydantic
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.util.debug import log_once
 
@@ -47,19 +47,46 @@ class LocalConfig(AlgorithmConfig):
                 only), any field of :attr:`settings_class`, and RLlib's ``learner_class``.
 
         Raises:
-            ValueError: unknown name.
+            ValueError: unknown name, or a value out of its range or of the wrong type.
         """
         own = {"method", *self.settings_class.model_fields}
         if hasattr(self, "baseline"):
             own.add("baseline")
         inherited = {"learner_class"}
-        for name in kwargs:
-            if name not in own | inherited:
+        for name, value in kwargs.items():
+            # RLlib repeats settings of its own when it rebuilds a config from a dict.
+            repeated = hasattr(self, name) and getattr(self, name) == value
+            if name not in own | inherited and not repeated:
                 raise ValueError(f"training(): {unknown_name(name, own)}")
         super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])
+        self._check_method()
+        self.settings()
         return self
+
+    def debugging(self, *, seed: Any = NotProvided, **kwargs: Any) -> Self:
+        """As RLlib's; the run's only source of randomness is ``seed``, None for a new one.
+
+        Raises:
+            ValueError: negative seed.
+        """
+        if seed is not NotProvided and seed is not None and seed < 0:
+            raise ValueError(f"debugging(seed={seed}): the seed must not be negative")
+        super().debugging(seed=seed, **kwargs)
+        return self
+
+    def get_evaluation_config_object(self) -> Any:
+        """RLlib's, except that evaluation is greedy unless ``evaluation_config`` says otherwise."""
+        config = super().get_evaluation_config_object()
+        config.explore = self.evaluation_explores
+        return config
+
+    @property
+    def evaluation_explores(self) -> bool:
+        """Whether ``evaluation_config`` asks for drawn actions."""
+        overrides = self.evaluation_config
+        return bool(overrides.get("explore", False)) if isinstance(overrides, dict) else False
 
     def settings(self) -> Settings:
         """The settings, validated.
@@ -86,10 +113,7 @@ class LocalConfig(AlgorithmConfig):
         settings = self.settings()
         for name in self.settings_class.model_fields:
             setattr(self, name, getattr(settings, name))
-        if self.method not in get_args(Method):
-            raise ValueError(
-                f"training(): {unknown_name(str(self.method), get_args(Method), 'method')}"
-            )
+        self._check_method()
         if self.bootstrap_truncated and not (
             self.has_value_head and self.return_normalization == "running"
         ):
@@ -99,12 +123,46 @@ class LocalConfig(AlgorithmConfig):
             )
         if self.seed is None:
             self.seed = secrets.randbits(31)
-        if self.seed < 0:
-            raise ValueError(f"debugging(seed={self.seed}): the seed must not be negative")
         self._refuse_unsupported()
 
+    def _check_method(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(
+                f"training(): {unknown_name(str(self.method), get_args(Method), 'method')}"
+            )
+
     def _refuse_unsupported(self) -> None:
+        iteration = "a train() is iterations_per_report iterations, whatever its steps and seconds"
         refusals = {
+            "the old API stack": (
+                not self.enable_env_runner_and_connector_v2,
+                "use rllib_lpdm.algorithms.model_v2 with stock PPO there",
+            ),
+            "rl_module()": (
+                bool(self._model_config) or self._rl_module_spec is not None,
+                "the network is described by training(hidden_sizes=..., action_std=...)",
+            ),
+            "env_runners(explore=False)": (
+                not self.explore and not self.in_evaluation,
+                "policy gradients need drawn actions; evaluate() is greedy by itself",
+            ),
+            "normalize_actions, clip_actions=False, clip_rewards": (
+                self.normalize_actions or not self.clip_actions or self.clip_rewards is not None,
+                "actions are clipped and rewards kept as they are; wrap the environment",
+            ),
+            "create_local_env_runner=False": (
+                not self.create_local_env_runner,
+                "the local runner collects what a lost remote one owes",
+            ),
+            "min_time_s_per_iteration": (self.min_time_s_per_iteration is not None, iteration),
+            "min_train_timesteps_per_iteration": (
+                bool(self.min_train_timesteps_per_iteration),
+                iteration,
+            ),
+            "min_sample_timesteps_per_iteration": (
+                bool(self.min_sample_timesteps_per_iteration),
+                iteration,
+            ),
             "num_learners > 0": (
                 self.num_learners > 0,
                 "pairwise losses do not decompose over shards of a batch; use num_learners=0 "
@@ -135,7 +193,7 @@ class LocalConfig(AlgorithmConfig):
                 "hidden_sizes": tuple(self.hidden_sizes),
                 "action_std": self.action_std,
                 "value_head": self.has_value_head,
-                "seed": self.seed,
+                "seed": secrets.randbits(31) if self.seed is None else self.seed,
             },
         )
 

@@ -86,6 +86,6 @@ def normalised(values: Array, mean: float, std: float) -> Array:
 
     Non-finite statistics give NaN, so that the update is skipped and counted.
     """
-    if std <= 1e-8 * max(1.0, abs(mean)):
+    if std <= 1e-8 * abs(mean):
         return np.zeros(len(values), np.float32)
     return ((values - mean) / std).astype(np.float32)

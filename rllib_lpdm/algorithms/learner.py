@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 import functools
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -208,7 +207,10 @@ class LocalLearner(TorchLearner, abc.ABC):
                 output_gradients.append(gradients.value * self.config.vf_loss_coeff)
         parameters = optimizer.param_groups[0]["params"]
         network_gradients = torch.autograd.grad(outputs, parameters, output_gradients)
-        norm, not_finite = clipped_step(optimizer, list(network_gradients), self.config.grad_clip)
+        with torch.no_grad():
+            norm, not_finite = clipped_step(
+                optimizer, list(network_gradients), self.config.grad_clip
+            )
         metrics = {"skipped_steps": float(not_finite)}
         if report:
             metrics["grad_norm"] = norm
@@ -295,7 +297,7 @@ def averaged(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
         for name, value in row.items():
             values[name].append(value)
     return {
-        name: math.fsum(column) / (1 if name == "skipped_steps" else len(column))
+        name: sum(column) / (1 if name == "skipped_steps" else len(column))
         for name, column in values.items()
     }
 

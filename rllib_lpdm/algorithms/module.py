@@ -50,14 +50,15 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
 
     def features(self, observations: Tensor) -> Tensor:
         """(N, *observation shape) -> (N, output_size) of the last hidden layer."""
-        features: Tensor = self.encoder(observations.flatten(1).float())
+        features: Tensor = self.encoder(observations.reshape(len(observations), -1).float())
         return features
 
     def values(self, features: Tensor) -> Tensor:
         """(N, output_size) -> (N,) values in normalised returns; zeros without a value head."""
-        if self.value_head is None:
+        head = getattr(self, "value_head", None)  # inference-only copies have none
+        if head is None:
             return features.new_zeros(features.shape[0])
-        values: Tensor = self.value_head(features).squeeze(1)
+        values: Tensor = head(features).squeeze(1)
         return values
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

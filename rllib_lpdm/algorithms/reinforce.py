@@ -68,11 +68,13 @@ class ReinforceLearner(LocalLearner):
         self, batch: dict[str, Tensor], outputs: Tensor, values: Tensor | None
     ) -> OutputGradients:
         returns = batch["returns"]
-        weights = returns if values is None else returns - values
+        error = returns if values is None else returns - values
+        # Returns without variance are normalised to zeros: they say nothing of the actions.
+        weights = error if bool(returns.any()) else torch.zeros_like(returns)
         log_prob, gradient = self.actor_critic.distribution.log_prob(outputs, batch["actions"])
         terms = {"policy_loss": -weights * log_prob}
         policy_gradient = gradient * (weights / -len(weights)).unsqueeze(1)
         if values is None:
             return OutputGradients(policy_gradient, None, terms)
-        terms["value_loss"] = weights.square()
-        return OutputGradients(policy_gradient, weights * (-2.0 / len(weights)), terms)
+        terms["value_loss"] = error.square()
+        return OutputGradients(policy_gradient, error * (-2.0 / len(error)), terms)

@@ -127,9 +127,12 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         if random_actions:
             raise ValueError("EpisodeRunner.sample() has no random actions; step `env` for those")
         if explore is None:
-            explore = bool(self.config.in_evaluation and self.config.explore)
-        enough_episodes = num_episodes or (math.inf if num_timesteps else 1)
-        enough_steps = num_timesteps or math.inf
+            config = self.config
+            explore = config.explore if config.in_evaluation else config.evaluation_explores
+        if num_episodes is None and num_timesteps is None:
+            num_episodes = 1
+        enough_episodes = math.inf if num_episodes is None else num_episodes
+        enough_steps = math.inf if num_timesteps is None else num_timesteps
         policy = self.module.numpy_policy()
         episodes: list[Episode] = []
         steps = 0

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import math
 import traceback
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,8 @@ class CellRun:
         return {
             "iterations": last["iteration"],
             "env_steps": last["env_steps"],
-            "episode_return": math.fsum(row["episode_return"] for row in rows) / len(rows),
-            "episode_length": math.fsum(row["episode_length"] for row in rows) / len(rows),
+            "episode_return": sum(row["episode_return"] for row in rows) / len(rows),
+            "episode_length": sum(row["episode_length"] for row in rows) / len(rows),
         }
 
     def _train(self) -> list[dict[str, float]]:

@@ -125,6 +125,10 @@ def _run_here(cells: Sequence[Cell], folder: Path, command: str, progress: "_Pro
                 while not run.finished:
                     result = run.step()
                 progress.completed(cell.name, result)
+            except Exception:
+                if len(cells) == 1:  # for a debugger
+                    raise
+                progress.failed(cell.name)
             finally:
                 run.close()
 
@@ -144,6 +148,7 @@ def _run_under_tune(
         {**dataclasses.asdict(cell), "settings": cell.settings.model_dump()} for cell in cells
     ]
     with _RaySession(address):
+        _check_cpus(cells)
         tune.Tuner(
             tune.with_resources(CellTrainable, _resources),
             param_space={
@@ -168,6 +173,18 @@ def _run_under_tune(
                 ),
             ),
         ).fit()
+
+
+def _check_cpus(cells: Sequence[Cell]) -> None:
+    largest = max(cells, key=lambda cell: cell.settings.env_runners)
+    needed = 1 + largest.settings.env_runners
+    # A cluster may still grow; a machine does not.
+    available = ray.cluster_resources().get("CPU", 0)
+    if len(ray.nodes()) == 1 and needed > available:
+        raise ExperimentError(
+            f"settings.env_runners: {largest.name} needs {needed} CPUs, one for itself and one for "
+            f"each runner, but there are {available:.0f}"
+        )
 
 
 class CellTrainable(tune.Trainable):
@@ -230,18 +247,22 @@ class _Progress(tune.Callback):
         self._done += 1
         elapsed = time.monotonic() - self._started
         score = result.get("episode_return")
-        print(
-            f"[{self._done:>{len(str(self._total))}}/{self._total}] {name:<44} "
-            f"last return {'-' if score is None else f'{score:.1f}':>9}   {elapsed:>6.0f} s",
-            flush=True,
-        )
+        last = "-" if score is None else f"{score:.1f}"
+        self._line(name, f"last return {last:>9}   {elapsed:>6.0f} s")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.completed(str(trial), trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.failed(str(trial))
+
+    def failed(self, name: str) -> None:
         self._done += 1
-        print(f"[{self._done}/{self._total}] {trial!s:<44} FAILED", flush=True)
+        self._line(name, "FAILED")
+
+    def _line(self, name: str, ending: str) -> None:
+        width = len(str(self._total))
+        print(f"[{self._done:>{width}}/{self._total}] {name:<44} {ending}", flush=True)
 
 
 class _RaySession:
@@ -272,9 +293,9 @@ def _check_unchanged(cell: Cell, cell_folder: Path) -> None:
     settings = cell.settings.model_dump(mode="json")
     if run is not None and run.get("settings") != settings and newest_checkpoint(cell_folder):
         before = run.get("settings") or {}
-        name = next(name for name in settings if before.get(name) != settings[name])
+        name = next(n for n in {**settings, **before} if before.get(n) != settings.get(n))
         raise ExperimentError(
-            f"{cell_folder} was run with {name}: {before.get(name)}, not {settings[name]}; "
+            f"{cell_folder} was run with {name}: {before.get(name)}, not {settings.get(name)}; "
             "use another name or --overwrite"
         )
 

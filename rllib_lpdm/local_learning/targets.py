@@ -19,7 +19,7 @@ def target_distances(inputs: Tensor, values: Tensor | None = None, metric: str =
     Args:
         inputs: (N, d_x) the network's input batch.
         values: (N,) a value per row: normalised return, learned baseline or critic's value.
-            Constant values give the unsupervised target.
+            Values constant up to rounding give the unsupervised target.
         metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
 
     Returns:
@@ -38,13 +38,15 @@ def target_distances(inputs: Tensor, values: Tensor | None = None, metric: str =
     if distances.numel() == 0:
         return distances
     largest = distances.max().item()
-    if largest == 0.0:
-        return distances
+    if largest < torch.finfo(distances.dtype).tiny:
+        return torch.zeros_like(distances)
     if values is not None:
         values = values.to(inputs.dtype)
         lowest, highest = (bound.item() for bound in torch.aminmax(values))
-        if highest != lowest or math.isinf(highest):
-            guidance = (highest - values) * (0.5 / (highest - lowest or math.nan))
+        noise = 8.0 * torch.finfo(values.dtype).eps * max(abs(highest), abs(lowest))
+        spread = highest - lowest
+        if not (math.isfinite(spread) and spread <= noise):
+            guidance = (highest - values) * (0.5 / spread)
             first, second = _pairs(inputs.shape[0], inputs.device)
             distances = distances / largest + guidance[first] + guidance[second]
             largest = distances.max().item()

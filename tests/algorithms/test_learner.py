@@ -184,10 +184,35 @@ def test_the_shortest_episodes_are_learned_from_without_harm(algorithm, method, 
     algo, learner = _learner(algorithm, method=method)
     observations = np.arange(4.0 * (length + 1), dtype=np.float32).reshape(length + 1, 4)
     episode = Episode(observations, np.zeros(length, np.int64), np.ones(length), True)
+    before = weights(algo)
     metrics = learner.learn([episode], 0)
     assert all(np.isfinite(list(metrics.values())))
-    assert all(np.isfinite(array).all() for array in weights(algo).values())
+    after = weights(algo)
+    assert all(np.isfinite(array).all() for array in after.values())
+    if length == 1 and method != "bp":  # bp's one Adam also steps the value
+        untouched = [name for name in after if "value_head" not in name]
+        assert_same_weights({n: after[n] for n in untouched}, {n: before[n] for n in untouched})
     algo.stop()
+
+
+@pytest.mark.parametrize("method", ["lpdm", "lpdm_guided", "frozen"])
+@pytest.mark.parametrize("algorithm", ["reinforce_baseline", "ppo"])
+def test_an_update_without_backpropagation_builds_no_autograd_node(algorithm, method):
+    assert _saved_tensors(algorithm, method) == 0
+
+
+def test_an_update_by_backpropagation_does_build_autograd_nodes():
+    assert _saved_tensors("ppo", "bp") > 0
+
+
+def _saved_tensors(algorithm, method):
+    algo, learner = _learner(algorithm, method=method)
+    episodes = _episodes(algo, 2 if algorithm == "ppo" else 1)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        learner.learn(episodes, 0)
+    algo.stop()
+    return len(saved)
 
 
 def test_hidden_layers_and_heads_have_learning_rates_of_their_own():

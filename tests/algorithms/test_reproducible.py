@@ -90,12 +90,12 @@ def test_stopping_at_any_report_and_continuing_in_a_new_process_equals_never_sto
     tmp_path, algorithm, method, settings
 ):
     algo = config(algorithm=algorithm, method=method, **settings).build_algo()
-    checkpoints = []
-    rows = []
-    for report in range(2):
+    checkpoints, states, rows = [], [], []
+    for report in range(4):
         rows += train(algo, 1)
-        checkpoints.append(algo.save_to_path(tmp_path / f"report-{report}"))
-    rows += train(algo, 2)
+        states.append(weights(algo))
+        if report < 2:
+            checkpoints.append(algo.save_to_path(tmp_path / f"report-{report}"))
     for report, checkpoint in enumerate(checkpoints):
         continued_file = tmp_path / "continued.pkl"
         command = [sys.executable, "-W", "ignore", "-c", CONTINUE, checkpoint, continued_file]
@@ -103,7 +103,7 @@ def test_stopping_at_any_report_and_continuing_in_a_new_process_equals_never_sto
         continued_rows, continued_weights = pickle.loads(continued_file.read_bytes())
         begin = 3 * (report + 1)
         assert continued_rows == rows[begin : begin + 6]
-    assert_same_weights(continued_weights, weights(algo))
+        assert_same_weights(continued_weights, states[report + 2])
     algo.stop()
 
 

@@ -10,6 +10,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
 from rllib_lpdm import PPOConfig, ReinforceConfig
+from rllib_lpdm.algorithms import Reinforce
 from tests.algorithms.runs import config, train
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -93,18 +94,25 @@ def test_other_spaces_are_refused_before_training(observations, actions, message
     ("change", "message"),
     [
         (lambda c: c.training(hiden_sizes=(4,)), "did you mean 'hidden_sizes'"),
-        (lambda c: c.training(method="lpmd").validate(), "did you mean 'lpdm'"),
-        (lambda c: c.training(lr=-1.0).validate(), "lr"),
-        (lambda c: c.training(hidden_sizes=(4, 0)).validate(), "hidden_sizes.1"),
-        (lambda c: c.training(bootstrap_truncated=True).validate(), "value head"),
-        (lambda c: c.debugging(seed=-1).validate(), "seed"),
-        (lambda c: c.learners(num_learners=2).validate(), "pairwise losses do not decompose"),
-        (lambda c: c.env_runners(num_envs_per_env_runner=4).validate(), "env runners instead"),
+        (lambda c: c.training(method="lpmd"), "did you mean 'lpdm'"),
+        (lambda c: c.training(lr=-1.0), "lr"),
+        (lambda c: c.training(gamma=True), "not true or false"),
+        (lambda c: c.training(hidden_sizes=(4, 0)), "hidden_sizes.1"),
+        (lambda c: c.training(bootstrap_truncated=True), "value head"),
+        (lambda c: c.debugging(seed=-1), "seed"),
+        (lambda c: c.learners(num_learners=2), "pairwise losses do not decompose"),
+        (lambda c: c.env_runners(num_envs_per_env_runner=4), "env runners instead"),
+        (lambda c: c.env_runners(explore=False), "greedy by itself"),
+        (lambda c: c.rl_module(model_config={"fcnet_hiddens": [4]}), "hidden_sizes"),
+        (lambda c: c.environment(normalize_actions=True), "wrap the environment"),
+        (lambda c: c.env_runners(create_local_env_runner=False), "local runner"),
+        (lambda c: c.reporting(min_time_s_per_iteration=1), "iterations_per_report"),
+        (lambda c: c.reporting(min_sample_timesteps_per_iteration=9), "iterations_per_report"),
     ],
 )
 def test_a_setting_that_cannot_be_met_is_refused_with_the_way_out(change, message):
     with pytest.raises(ValueError, match=message):
-        change(config())
+        change(config()).build_algo()
 
 
 def test_reinforce_refuses_settings_of_ppo_only():
@@ -158,16 +166,54 @@ def test_the_stock_env_runner_evaluates_a_trained_module(environment):
     algo.stop()
 
 
-@pytest.mark.parametrize("runners", [None, 0, 1])
-def test_evaluate_plays_greedy_episodes_from_the_same_starts(runners):
-    made = config()
-    if runners is not None:
-        made.evaluation(evaluation_interval=1000, evaluation_num_env_runners=runners)
-    algo = made.evaluation(evaluation_duration=3).build_algo()
+@pytest.mark.parametrize("explore", [None, False, True])
+@pytest.mark.parametrize("interval", [None, 1000])
+def test_evaluation_is_greedy_unless_its_config_says_otherwise(interval, explore):
+    made = config().evaluation(evaluation_duration=2)
+    if interval is not None:
+        made.evaluation(evaluation_interval=interval)
+    if explore is not None:
+        made.evaluation(evaluation_config={"explore": explore})
+    algo = made.build_algo()
+    runner = algo.eval_env_runner if interval else algo.env_runner
+    episodes = []
+    sample = runner.sample
+    runner.sample = lambda **kwargs: episodes.extend(sample(**kwargs)) or episodes
+    algo.evaluate()
+    policy = algo.get_module().numpy_policy()
+    greedy = [
+        policy(observation).argmax() == action
+        for episode in episodes
+        for observation, action in zip(episode.observations, episode.actions, strict=False)
+    ]
+    assert len(episodes) == 2
+    assert all(greedy) != bool(explore)
+    algo.stop()
+
+
+@pytest.mark.parametrize(("runners", "duration"), [(0, 3), (1, 3), (2, 1)])
+def test_evaluation_plays_as_many_episodes_as_asked_from_the_same_starts(runners, duration):
+    made = config().evaluation(evaluation_interval=1000, evaluation_num_env_runners=runners)
+    algo = made.evaluation(evaluation_duration=duration).build_algo()
     train(algo, 1)
     results = [algo.evaluate()["env_runners"] for _ in range(2)]
-    assert results[0]["num_episodes"] == 3
+    assert results[0]["num_episodes"] == duration
     assert results[0]["episode_return_mean"] == results[1]["episode_return_mean"]
+    algo.stop()
+
+
+def test_a_config_is_rebuilt_from_its_dict_as_tune_does():
+    algo = Reinforce(config=config(lr=2e-3, method="bp").to_dict())
+    assert (algo.config.lr, algo.config.method) == (2e-3, "bp")
+    train(algo, 1)
+    algo.stop()
+
+
+def test_the_learner_can_be_driven_by_rllibs_update():
+    algo = config("ppo").build_algo()
+    episodes = list(algo.env_runner.rollout(algo.get_module().numpy_policy(), 0, [0, 1]).values())
+    (result,) = algo.learner_group.update(episodes=episodes)
+    assert np.isfinite(result["default_policy"]["policy_loss"].peek())
     algo.stop()
 
 

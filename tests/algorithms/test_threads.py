@@ -1,0 +1,14 @@
+import torch
+from threadpoolctl import threadpool_info
+
+from rllib_lpdm.algorithms.threads import single_threaded
+
+
+def test_numpy_and_torch_use_one_thread_within_and_their_own_number_after():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with single_threaded():
+        assert torch.get_num_threads() == 1
+        assert {library["num_threads"] for library in threadpool_info()} == {1}
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)

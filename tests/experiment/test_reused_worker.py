@@ -1,0 +1,48 @@
+"""The next cell in a process that has trained another one equals that cell in a fresh process."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rllib_lpdm.experiment.runner import CellTrainable
+from rllib_lpdm.experiment.spec import Cell, CellSettings
+from tests.algorithms.runs import assert_same_weights, weights
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def _config(cell, folder):
+    settings = cell.settings.model_dump()
+    return {
+        "cell": {**dataclasses.asdict(cell), "settings": settings},
+        "folder": str(folder),
+        "command": "test",
+    }
+
+
+def _train(trainable):
+    while not trainable.train()["done"]:
+        pass
+    return weights(trainable._run.algo)
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Hopper-v4"])
+def test_every_parameter_and_row_of_a_cell_is_the_same_in_a_reused_worker(tmp_path, environment):
+    settings = CellSettings(hidden_sizes=(16, 12), iterations=6, iterations_per_report=3)
+    first = Cell("Walker2d-v4", "ppo", "lpdm_guided", 5, settings)
+    second = Cell(environment, "reinforce_baseline", "lpdm", 1, settings)
+    reused = CellTrainable(_config(first, tmp_path / "reused"))
+    _train(reused)
+    assert reused.reset(_config(second, tmp_path / "reused"))
+    fresh = CellTrainable(_config(second, tmp_path / "fresh"))
+    assert_same_weights(_train(reused), _train(fresh))
+    for trainable in (reused, fresh):
+        trainable.stop()
+    tables = [
+        np.genfromtxt(tmp_path / name / second.name / "iterations.csv", delimiter=",", names=True)
+        for name in ("reused", "fresh")
+    ]
+    columns = [name for name in tables[0].dtype.names if name != "seconds"]
+    for column in columns:
+        np.testing.assert_array_equal(tables[0][column], tables[1][column])
