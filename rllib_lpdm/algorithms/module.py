@@ -62,6 +62,11 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return values
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """(N, *observation shape) -> what RLlib's distributions take, and the features.
+
+        Action distribution inputs are (N, actions) logits, or (N, 2 * actions) means and the
+        constant log of the standard deviation.
+        """
         features = self.features(batch[Columns.OBS])
         outputs = self.policy_head(features)
         if isinstance(self.distribution, FixedGaussian):
@@ -69,6 +74,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return {Columns.ACTION_DIST_INPUTS: outputs, Columns.EMBEDDINGS: features}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
+        """(N, *observation shape), or (N, output_size) features -> (N,) values."""
         return self.values(self.features(batch[Columns.OBS]) if embeddings is None else embeddings)
 
     def numpy_policy(self) -> "NumpyPolicy":
