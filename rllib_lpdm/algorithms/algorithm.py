@@ -5,7 +5,9 @@ import time
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
@@ -52,6 +54,7 @@ class LocalAlgorithm(Algorithm):
 
         Raises:
             RuntimeError: the budget of ``iterations`` is already spent.
+            FloatingPointError: the weights are no longer finite.
         """
         if self.finished:
             raise RuntimeError(
@@ -61,6 +64,10 @@ class LocalAlgorithm(Algorithm):
         if self.config.iterations is not None:
             end = min(end, self.config.iterations)
         self.iteration_rows = [self._iterate() for _ in range(self.iterations_done, end)]
+        if not all(np.isfinite(weights).all() for weights in self.numpy_weights().values()):
+            raise FloatingPointError(
+                f"the weights are not finite after iteration {self.iterations_done}; lower lr"
+            )
         self._report()
 
     def _iterate(self) -> dict[str, float]:
@@ -136,6 +143,11 @@ class LocalAlgorithm(Algorithm):
     def _learner(self) -> LocalLearner:
         learner: LocalLearner = self.learner_group._learner
         return learner
+
+    def numpy_weights(self) -> dict[str, NDArray[Any]]:
+        """A copy of the module's parameters by name, each of its layer's shape."""
+        state = self._learner.actor_critic.state_dict()
+        return {name: value.cpu().numpy().copy() for name, value in state.items()}
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state(*args, **kwargs)

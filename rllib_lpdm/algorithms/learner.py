@@ -171,6 +171,7 @@ class LocalLearner(TorchLearner, abc.ABC):
                     values=guide,
                     rows=rows,
                     max_gradient_norm=limit,
+                    with_error=report,
                 )
             values = None if module.value_head is None else module.values(features)
             gradients = self._output_gradients(batch, module.policy_head(features), values)
@@ -186,6 +187,7 @@ class LocalLearner(TorchLearner, abc.ABC):
         if report:
             for number, step in enumerate(steps, 1):
                 metrics[f"distance_loss_{number}"] = step.loss
+                metrics[f"distance_error_{number}"] = step.error
                 metrics[f"grad_norm_hidden_{number}"] = step.gradient_norm
             metrics |= {f"grad_norm_{name}": norm for name, (norm, _) in head_steps.items()}
             metrics |= {name: term.mean().item() for name, term in gradients.terms.items()}

@@ -68,12 +68,16 @@ def distance_matching_gradient(
     _check_pairs(outputs, target)
     if not has_structure(target):
         return outputs.new_zeros(()), torch.zeros_like(outputs)
-    loss, gradient = matching_step(outputs, target, metric)
+    loss, gradient, _ = matching_step(outputs, target, metric)
     return outputs.new_tensor(loss), gradient
 
 
-def matching_step(outputs: Tensor, target: Tensor, metric: str = "l1") -> tuple[float, Tensor]:
+def matching_step(
+    outputs: Tensor, target: Tensor, metric: str = "l1"
+) -> tuple[float, Tensor, Tensor]:
     """:func:`distance_matching_gradient` for a target with structure, under ``torch.no_grad()``.
+
+    Returns the (N (N - 1) / 2,) condensed distances of the outputs too.
 
     The scalars between the kernels are Python floats: at a hundred rows a 0-dimensional tensor
     costs more than what is computed with it.
@@ -82,15 +86,34 @@ def matching_step(outputs: Tensor, target: Tensor, metric: str = "l1") -> tuple[
     maximum, argmax = distances.max(dim=0)
     largest = maximum.item()
     if _vanishes(largest, distances.dtype):
-        return 0.0, torch.zeros_like(outputs)
+        return 0.0, torch.zeros_like(outputs), distances
     scale = 1.0 / (largest * outputs.shape[1])
     negative_error = torch.add(target, distances, alpha=-scale)
     loss = math.sqrt(2.0) * torch.linalg.vector_norm(negative_error).item()
     if outputs.shape[0] == 2 or loss == 0.0:
-        return loss, torch.zeros_like(outputs)
+        return loss, torch.zeros_like(outputs), distances
     gradient = negative_error.mul_(-2.0 * scale / loss)
     gradient[int(argmax.item())].sub_(torch.dot(gradient, distances).item() / largest)
-    return loss, pairwise_distances_gradient(gradient, outputs, distances, metric)
+    return loss, pairwise_distances_gradient(gradient, outputs, distances, metric), distances
+
+
+def distance_error(distances: Tensor, target: Tensor) -> float:
+    """How far the outputs are from keeping the distances, whatever their number of dimensions.
+
+    Unlike the loss, it can be compared between layers and networks.
+
+    Args:
+        distances: (N (N - 1) / 2,) condensed distances D_Y of a layer's outputs.
+        target: (N (N - 1) / 2,) condensed target A, with structure.
+
+    Returns:
+        Root mean square over the pairs of ``D_Y / max D_Y - A / max A``: 0 where all distances are
+        kept up to one common factor, at most 1.
+    """
+    largest = distances.max().item()
+    kept = distances if _vanishes(largest, distances.dtype) else distances / largest
+    error = torch.sub(kept, target, alpha=1.0 / target.max().item())
+    return float(torch.linalg.vector_norm(error).item()) / math.sqrt(len(target))
 
 
 def has_structure(target: Tensor) -> bool:

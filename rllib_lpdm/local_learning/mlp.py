@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rllib_lpdm.local_learning.losses import has_structure, matching_step
+from rllib_lpdm.local_learning.losses import distance_error, has_structure, matching_step
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.targets import target_distances
 
@@ -19,6 +19,8 @@ class LayerStep(NamedTuple):
 
     Attributes:
         loss: the layer's distance-matching loss before the step.
+        error: see :func:`~rllib_lpdm.local_learning.losses.distance_error`; before the step, 0
+            where it was not asked for.
         gradient_norm: Euclidean norm over weight and bias, before clipping.
         skipped: whether loss or gradient was not finite, so that no step was made.
     """
@@ -26,6 +28,7 @@ class LayerStep(NamedTuple):
     loss: float
     gradient_norm: float
     skipped: bool
+    error: float = 0.0
 
 
 class LocalMLP(nn.Module):
@@ -68,6 +71,7 @@ class LocalMLP(nn.Module):
         rows: Tensor | None = None,
         max_gradient_norm: float | None = None,
         metric: str = "l1",
+        with_error: bool = False,
     ) -> tuple[Tensor, list[LayerStep]]:
         """One forward pass in which each layer matches the pairwise distances of the input.
 
@@ -83,6 +87,7 @@ class LocalMLP(nn.Module):
                 the local losses then grows with M instead of N.
             max_gradient_norm: each layer's gradient is scaled down to this norm.
             metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
+            with_error: measure every layer's distance error too.
 
         Returns:
             (N, output_size) features and one :class:`LayerStep` per hidden layer.
@@ -105,12 +110,13 @@ class LocalMLP(nn.Module):
             step = LayerStep(0.0, 0.0, False)
             if structured:
                 layer_input, output = (x, y) if rows is None else (x[rows], y[rows])
-                loss, gradient = matching_step(output, target, metric)
+                loss, gradient, distances = matching_step(output, target, metric)
+                error = distance_error(distances, target) if with_error else 0.0
                 gradient = torch.ops.aten.tanh_backward.default(gradient, output)
                 norm, skipped = step_linear(
                     layer, optimizer, layer_input, gradient, max_gradient_norm
                 )
-                step = LayerStep(loss, norm, skipped or not math.isfinite(loss))
+                step = LayerStep(loss, norm, skipped or not math.isfinite(loss), error)
             steps.append(step)
             x = y
         return x, steps

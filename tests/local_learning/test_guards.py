@@ -34,7 +34,7 @@ def test_up_to_two_rows_teach_nothing_and_still_get_features(learner, count, gui
     x, values = batch(4, count, dtype=torch.float32)
     before, expected = contents(learner), learner[0](x).detach()
     features, steps = learn(learner, x, values if guided else None)
-    assert [step[1:] for step in steps] == [(0.0, False), (0.0, False)]
+    assert [step[1:3] for step in steps] == [(0.0, False), (0.0, False)]
     assert_identical(features, expected)
     assert_identical(contents(learner), before)
 
@@ -44,7 +44,7 @@ def test_up_to_two_chosen_rows_teach_nothing_and_all_rows_get_features(learner, 
     x, values = batch(4, dtype=torch.float32)
     before, expected = contents(learner), learner[0](x).detach()
     features, steps = learn(learner, x, values, torch.tensor(rows, dtype=torch.long))
-    assert [step[1:] for step in steps] == [(0.0, False), (0.0, False)]
+    assert [step[1:3] for step in steps] == [(0.0, False), (0.0, False)]
     assert_identical(features, expected)
     assert_identical(contents(learner), before)
 
@@ -54,7 +54,7 @@ def test_equal_rows_teach_nothing(learner, guided):
     x, values = batch(4, dtype=torch.float32)
     before = contents(learner)
     _, steps = learn(learner, x[:1].repeat(12, 1), values if guided else None)
-    assert steps == [(0.0, 0.0, False), (0.0, 0.0, False)]
+    assert [step[:3] for step in steps] == [(0.0, 0.0, False), (0.0, 0.0, False)]
     assert_identical(contents(learner), before)
 
 

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 
 from rllib_lpdm.local_learning import (
+    distance_error,
     distance_matching_gradient,
     distance_matching_loss,
+    pairwise_distances,
     target_distances,
 )
 from tests.local_learning import reference
@@ -179,3 +182,17 @@ def test_loss_and_gradient_on_the_gpu_equal_those_on_the_cpu(seed):
         distance_matching_gradient(outputs, target),
         **NUMPY_TOLERANCE[torch.float32],
     )
+
+
+def test_the_distance_error_is_zero_for_a_scaled_copy_in_any_number_of_dimensions():
+    x = torch.randn(20, 5, dtype=torch.float64)
+    copy = torch.cat([3 * x, torch.zeros(20, 11, dtype=torch.float64)], dim=1)
+    assert distance_error(pairwise_distances(copy), target_distances(x)) < 1e-12
+    assert distance_matching_loss(copy, target_distances(x)) > 1e-2  # unlike the loss
+
+
+def test_the_distance_error_is_the_root_mean_square_of_what_scipy_finds():
+    x, y = torch.randn(15, 4, dtype=torch.float64), torch.randn(15, 9, dtype=torch.float64)
+    kept, wanted = (pdist(rows.numpy(), "cityblock") for rows in (y, x))
+    expected = np.sqrt(np.mean((kept / kept.max() - wanted / wanted.max()) ** 2))
+    assert distance_error(pairwise_distances(y), target_distances(x)) == pytest.approx(expected)
