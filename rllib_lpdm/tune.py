@@ -1,53 +1,97 @@
 """``python -m rllib_lpdm.tune FILE``: trains every cell of an experiment file."""
 
 import argparse
+import shlex
+import signal
 import sys
 from pathlib import Path
 
 from rllib_lpdm.analysis.results import read_cells
 from rllib_lpdm.analysis.tables import score_table
+from rllib_lpdm.experiment.estimate import plan
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import check_environments
-from rllib_lpdm.experiment.runner import quiet_environments, run_experiment
-from rllib_lpdm.experiment.spec import Experiment, ExperimentError
+from rllib_lpdm.experiment.runner import run_experiment
+from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.experiment.storage import results_folder
+from rllib_lpdm.experiment.trials import quiet_environments
+from rllib_lpdm.experiment.wandb import MODES, resolve_mode
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        0; 1 where a cell failed; 2 where nothing could start.
+        0; 1 where a cell failed or the disk was full; 2 where nothing could start; 128 and the
+        signal's number where one ended it.
     """
     options = _parser().parse_args(arguments)
+    again = _resume_line(options)
     try:
-        experiment = load_experiment(options.file, options.set)
-        cells = experiment.cells()
-        quiet_environments()
-        check_environments(experiment.environments)
-        if options.dry_run:
-            print(_plan(experiment, options.output))
-            return 0
-        print(f"{len(cells)} cells into {options.output / experiment.name}", flush=True)
-        outcome = run_experiment(
-            experiment,
-            options.output,
-            address=options.address,
-            max_concurrent=options.max_concurrent,
-            resume=options.resume,
-            overwrite=options.overwrite,
-        )
+        return _tune(options, again)
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\nMax score (score at the end), over 50 iterations:")
-    print(score_table(read_cells(outcome.folder)))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; to go on:\n  {again}", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _tune(options: argparse.Namespace, again: str) -> int:
+    experiment = load_experiment(options.file, options.set)
+    cells = experiment.cells()
+    quiet_environments()
+    check_environments(experiment.environments)
+    folder = results_folder(options.output) / experiment.name
+    if options.dry_run:
+        print(plan(cells, folder))
+        return 0
+    mode = resolve_mode(options.wandb)
+    print(f"{len(cells)} cells into {folder}", flush=True)
+    outcome = run_experiment(
+        experiment,
+        options.output,
+        address=options.address,
+        max_concurrent=options.max_concurrent,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        wandb=mode,
+    )
+    results = read_cells(outcome.folder)
+    if results:
+        print("\nMax score (score at the end), over 50 iterations:")
+        print(score_table(results))
+    if outcome.sync:
+        print(f"\nW&B's files are on this machine; to upload them:\n  {outcome.sync}")
     if outcome.failed:
         print(f"\n{len(outcome.failed)} of {len(cells)} cells failed:", file=sys.stderr)
         for name, reason in outcome.failed.items():
             print(f"  {name}: {reason}", file=sys.stderr)
         print(f"Tracebacks are in {outcome.folder}/<cell>/run.json", file=sys.stderr)
-        return 1
-    return 0
+    if outcome.disk_error:
+        print(
+            f"\nerror: {outcome.folder} cannot be written any more ({outcome.disk_error}); all "
+            f"cells were stopped. When there is room again:\n  {again}",
+            file=sys.stderr,
+        )
+    if outcome.signal:
+        left = len(cells) - len(outcome.finished) - len(outcome.failed)
+        print(f"\ninterrupted with {left} cells to go; to go on:\n  {again}", file=sys.stderr)
+        return 128 + outcome.signal
+    return 1 if outcome.failed or outcome.disk_error else 0
+
+
+def _resume_line(options: argparse.Namespace) -> str:
+    """The command line that continues a run with these options."""
+    words = ["python", "-m", "rllib_lpdm.tune", str(options.file)]
+    for change in options.set:
+        words += ["--set", change]
+    words += ["--output", options.output, "--resume", "--wandb", options.wandb]
+    if options.address:
+        words += ["--address", options.address]
+    if options.max_concurrent:
+        words += ["--max-concurrent", str(options.max_concurrent)]
+    return shlex.join(words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH=VALUE",
         help="change an entry: seeds=5, environments=[Hopper-v4], settings.iterations=200",
     )
-    parser.add_argument("--output", type=Path, default=Path("results"), help="default: results/")
+    parser.add_argument(
+        "--output",
+        default="results",
+        metavar="DIR",
+        help="a folder, or a URL such as s3://bucket/results; default: results/",
+    )
     parser.add_argument("--address", help="join this Ray cluster; default: RAY_ADDRESS, else none")
     parser.add_argument(
         "--max-concurrent", type=_positive, metavar="N", help="cells at once; default: one per CPU"
@@ -71,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     existing.add_argument("--resume", action="store_true", help="continue an existing folder")
     existing.add_argument("--overwrite", action="store_true", help="delete an existing folder")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument(
+        "--wandb",
+        choices=MODES,
+        default="auto",
+        help="Weights & Biases; auto: online where there is a key, else offline",
+    )
     return parser
 
 
@@ -79,25 +134,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
-
-
-def _plan(experiment: Experiment, output: Path) -> str:
-    cells = experiment.cells()
-    folder = output / experiment.name
-    finished = (
-        {cell.run["cell"] for cell in read_cells(folder) if cell.run["status"] == "finished"}
-        if folder.is_dir()
-        else set()
-    )
-    iterations = sum(cell.settings.iterations or 0 for cell in cells)
-    done = sum(cell.name in finished for cell in cells)
-    return "\n".join(
-        [
-            *(f"{cell.name}{'  finished' if cell.name in finished else ''}" for cell in cells),
-            f"{len(cells)} cells, {done} finished, {len(cells) - done} to run, "
-            f"{iterations} iterations in all, into {folder}",
-        ]
-    )
 
 
 if __name__ == "__main__":

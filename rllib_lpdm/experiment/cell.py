@@ -2,15 +2,25 @@
 
 import dataclasses
 import datetime
+import os
+import shutil
+import tempfile
+import time
 import traceback
+import uuid
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rllib_lpdm.algorithms import PPOConfig, ReinforceConfig
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
+from rllib_lpdm.analysis.statistics import smoothed
 from rllib_lpdm.experiment.records import (
     IterationLog,
+    checkpoints,
+    is_remote,
     newest_checkpoint,
     provenance,
     read_run,
@@ -18,6 +28,12 @@ from rllib_lpdm.experiment.records import (
     write_run,
 )
 from rllib_lpdm.experiment.spec import Cell
+from rllib_lpdm.experiment.storage import RemoteCell
+from rllib_lpdm.experiment.tensorboard import TensorBoardLog
+
+
+class SupersededError(RuntimeError):
+    """Another process has taken the cell over; this one must leave its folder alone."""
 
 
 def algorithm_config(cell: Cell) -> LocalConfig:
@@ -38,92 +54,200 @@ def algorithm_config(cell: Cell) -> LocalConfig:
 class CellRun:
     """Trains a cell and keeps its folder; continues from the folder's checkpoint if it has one.
 
+    Only the process that opened the folder last writes into it: one that was believed lost, and
+    comes back, stops at its next report.
+
     Args:
         cell: what to train.
-        folder: the cell's folder; made if it is missing.
+        home: the cell's folder, made if it is missing; behind a URL, a copy of it is worked on and
+            published with every checkpoint.
         command: the command line that asked for it, for ``run.json``.
+        session: names the run of the whole experiment; failures of earlier ones are forgotten.
     """
 
-    def __init__(self, cell: Cell, folder: Path, command: str) -> None:
-        self.cell, self.folder = cell, folder
-        self._record: dict[str, Any] = {
-            "cell": cell.name,
-            **{
-                field.name: getattr(cell, field.name)
-                for field in dataclasses.fields(cell)
-                if field.name != "settings"
-            },
-            "settings": cell.settings.model_dump(mode="json"),
+    def __init__(self, cell: Cell, home: Path, command: str, session: str = "") -> None:
+        self.cell, self._home = cell, home
+        self._reports = 0
+        self._algo: LocalAlgorithm | None = None
+        self._log: IterationLog | None = None
+        self._board: TensorBoardLog | None = None
+        self._remote: RemoteCell | None = None
+        self.folder = home
+        if is_remote(home):
+            self.folder = Path(tempfile.mkdtemp(prefix="rllib_lpdm-")) / cell.name
+            self._remote = RemoteCell(home, self.folder)
+            self._remote.fetch()
+        self._record = new_record(cell, read_run(self.folder), command, session) | {
             **provenance(),
-            "command": command,
-            "started": (read_run(folder) or {}).get("started") or _now(),
-            "finished": None,
+            "process": f"{os.getpid()}-{uuid.uuid4().hex}",
         }
         self._write("running")
         try:
-            self.algo: LocalAlgorithm = algorithm_config(cell).build_algo()
-            checkpoint = newest_checkpoint(folder)
-            if checkpoint is not None:
-                self.algo.restore_from_path(checkpoint[0])
-            self._log = IterationLog(folder, self.algo.iterations_done)
-            if self.finished:  # the process ended between its last checkpoint and saying so
-                self._finish()
+            self._start()
         except Exception as error:
             self.fail(error)
             raise
-        self._reports = 0
+
+    def _start(self) -> None:
+        self._algo = algorithm_config(self.cell).build_algo()
+        checkpoint = newest_checkpoint(self.folder)
+        if checkpoint is not None:
+            _restore(self._algo, checkpoint[0])
+        self._log = IterationLog(self.folder, self.algo.iterations_done)
+        if self.cell.settings.tensorboard:
+            self._board = TensorBoardLog(self.folder, self.algo.iterations_done)
+        if self.finished:  # the process ended between its last checkpoint and saying so
+            self._write("finished")
+
+    @property
+    def algo(self) -> LocalAlgorithm:
+        assert self._algo is not None
+        return self._algo
 
     @property
     def finished(self) -> bool:
         return self.algo.finished
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> dict[str, Any]:
         """One report's iterations: trains, writes rows, saves a checkpoint when one is due.
 
         Returns:
-            The slim result that Tune gets: iterations, env_steps, episode_return, episode_length;
-            only the first two where the cell was finished before.
+            The slim result that Tune gets: iterations and env_steps so far, score (the smoothed
+            return); and of this report new_iterations, new_env_steps and seconds.
+
+        Raises:
+            SupersededError: another process has taken the cell over.
         """
-        if self.finished:
-            return {"iterations": self.algo.iterations_done, "env_steps": self.algo.env_steps}
-        try:
-            rows = self._train()
-        except Exception as error:
-            self.fail(error)
-            raise
-        last = rows[-1]
+        iterations, env_steps = self.algo.iterations_done, self.algo.env_steps
+        started = time.perf_counter()
+        if not self.finished:
+            try:
+                self._train()
+            except Exception as error:
+                self.fail(error)
+                raise
         return {
-            "iterations": last["iteration"],
-            "env_steps": last["env_steps"],
-            "episode_return": sum(row["episode_return"] for row in rows) / len(rows),
-            "episode_length": sum(row["episode_length"] for row in rows) / len(rows),
+            "iterations": self.algo.iterations_done,
+            "env_steps": self.algo.env_steps,
+            "score": self._score(),
+            "new_iterations": self.algo.iterations_done - iterations,
+            "new_env_steps": self.algo.env_steps - env_steps,
+            "seconds": time.perf_counter() - started,
         }
 
-    def _train(self) -> list[dict[str, float]]:
+    def _score(self) -> float | None:
+        assert self._log is not None
+        return float(smoothed(np.array(self._log.returns))[-1]) if self._log.returns else None
+
+    def _train(self) -> None:
+        assert self._log is not None
         self.algo.train()
         rows = self.algo.iteration_rows
+        self._check_owner()
         self._log.append(rows)
+        if self._board is not None:
+            self._board.append(rows)
         self._reports += 1
         if self.finished or self._reports % self.cell.settings.checkpoint_interval == 0:
-            save_checkpoint(self.folder, self.algo.iterations_done, self.algo)
-        if self.finished:
-            self._finish()
-        return rows
+            save_checkpoint(self.folder, self.algo, self._log.returns)
+            self._write("finished" if self.finished else "running")
 
-    def _finish(self) -> None:
-        self._record["finished"] = _now()
-        self._write("finished")
+    def _check_owner(self) -> None:
+        run = read_run(self._home) or {}
+        if run.get("process") != self._record["process"]:
+            raise SupersededError(f"{self._home}: another process has taken this cell over")
 
-    def fail(self, error: BaseException) -> None:
-        """Leaves the traceback in the folder."""
-        self._record["error"] = "".join(traceback.format_exception(error))
+    def fail(self, error: Exception) -> None:
+        """Leaves the traceback in the folder, if the folder is still this process's."""
+        if isinstance(error, SupersededError):
+            return
+        text = "".join(traceback.format_exception(error))
+        self._record = with_failure(self._record, text, _iteration(self.folder))
         self._write("failed")
 
     def close(self) -> None:
-        self.algo.stop()
+        if self._algo is not None:
+            self._algo.stop()
+        if self._log is not None:
+            self._log.close()
+        if self._board is not None:
+            self._board.close()
+        if self._remote is not None:
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     def _write(self, status: str) -> None:
-        write_run(self.folder, self._record | {"status": status})
+        self._record |= {
+            "score": self._score() if self._log is not None else self._record.get("score"),
+            "checkpoints": [path.name for path in checkpoints(self.folder).values()],
+            "finished": _now() if status == "finished" else None,
+            "status": status,
+        }
+        write_run(self.folder, self._record)
+        if self._remote is not None:
+            self._remote.publish()
+
+
+def new_record(
+    cell: Cell, before: dict[str, Any] | None, command: str, session: str
+) -> dict[str, Any]:
+    """What ``run.json`` says of a cell that is about to start.
+
+    Args:
+        cell: the cell.
+        before: the file's content so far, None if there is none.
+        command: the command line.
+        session: the experiment's run; failures that another one recorded are left out.
+    """
+    before = before or {}
+    return {
+        "cell": cell.name,
+        **{
+            field.name: getattr(cell, field.name)
+            for field in dataclasses.fields(cell)
+            if field.name != "settings"
+        },
+        "settings": cell.settings.model_dump(mode="json"),
+        "command": command,
+        "run_id": before.get("run_id") or uuid.uuid4().hex[:8],
+        "session": session,
+        "started": before.get("started") or _now(),
+        "finished": None,
+        "failures": before.get("failures", []) if before.get("session") == session else [],
+    }
+
+
+def with_failure(run: dict[str, Any], error: str, iteration: int) -> dict[str, Any]:
+    """A record with one more failure.
+
+    Args:
+        run: the content of ``run.json``.
+        error: the traceback, or what is known of the end.
+        iteration: that of the checkpoint which the cell would continue from, 0 without one.
+    """
+    failure = {"time": _now(), "checkpoint": iteration, "error": error}
+    failures = [*run.get("failures", []), failure]
+    return run | {"failures": failures, "error": error, "status": "failed"}
+
+
+def given_up(run: dict[str, Any]) -> bool:
+    """Whether a cell has failed more often than ``retries`` allows since its last checkpoint."""
+    failures = run.get("failures", [])
+    last = [f for f in failures if f["checkpoint"] == failures[-1]["checkpoint"]]
+    return len(last) > int(run["settings"]["retries"])
+
+
+def _iteration(folder: Path) -> int:
+    return max(checkpoints(folder), default=0)
+
+
+def _restore(algo: LocalAlgorithm, checkpoint: Path) -> None:
+    try:
+        algo.restore_from_path(checkpoint)
+    except Exception as error:
+        raise ValueError(
+            f"{checkpoint} cannot be read; delete it to continue from an earlier checkpoint, or "
+            "the cell's folder to run the cell again"
+        ) from error
 
 
 def _now() -> str:

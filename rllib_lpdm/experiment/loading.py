@@ -1,9 +1,11 @@
 """Reads experiment files: layers, changes from the command line, and what is wrong with them."""
 
 import difflib
+import os
 import re
+import reprlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from rllib_lpdm.experiment.spec import (
     When,
 )
 
+MAX_BYTES = 100_000  # of an experiment file; the longest here has 1500
+MAX_NODES = 50_000  # scalars, lists and mappings, with every alias written out
+
 
 def load_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment:
     """Reads an experiment file with what it extends.
@@ -35,7 +40,7 @@ def load_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
         ExperimentError: names the file and the place.
     """
     path = Path(path)
-    layers = _read_layers(path, seen=())
+    layers = _read_layers(path)
     last_settings = _apply_changes(layers, changes)
     merged: dict[str, Any] = {"name": path.stem}
     variants: dict[str, dict[str, Any]] = {}
@@ -73,16 +78,30 @@ def load_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
     )
 
 
-def _read_layers(path: Path, seen: tuple[Path, ...]) -> list[ExperimentFile]:
+def _read_layers(path: Path) -> list[ExperimentFile]:
     """The files a file extends, furthest first, and the file itself."""
-    try:
-        resolved = path.resolve()
-    except (OSError, RuntimeError) as error:  # a link to itself
-        raise ExperimentError(f"{path}: cannot be read: {error}") from None
-    if resolved in seen:
-        raise ExperimentError(f"{path}: extends: the files extend one another in a circle")
-    content = _read_yaml(path)
-    layer = _validated(ExperimentFile, content, str(path))
+    layers: list[ExperimentFile] = []
+    seen: set[Path] = set()
+    while True:
+        try:
+            resolved = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself
+            raise ExperimentError(f"{path}: cannot be read: {error}") from None
+        if resolved in seen:
+            raise ExperimentError(f"{path}: extends: the files extend one another in a circle")
+        seen.add(resolved)
+        layer = _read_layer(path)
+        layers.insert(0, layer)
+        if layer.extends is None:
+            return layers
+        parent = path.parent / layer.extends
+        if not os.path.isfile(parent):  # of a name too long Path.is_file() raises OSError
+            raise ExperimentError(f"{path}: extends: there is no file {shown(layer.extends)}")
+        path = parent
+
+
+def _read_layer(path: Path) -> ExperimentFile:
+    layer: ExperimentFile = _validated(ExperimentFile, _read_yaml(path), str(path))
     _check_settings(f"{path}: settings", layer.settings)
     for index, override in enumerate(layer.overrides):
         _check_settings(f"{path}: overrides[{index}].set", override.set)
@@ -95,31 +114,41 @@ def _read_layers(path: Path, seen: tuple[Path, ...]) -> list[ExperimentFile]:
                 )
     for name, variant in layer.variants.items():
         _check_settings(f"{path}: variants.{name}", variant)
-    if layer.extends is None:
-        return [layer]
-    parent = path.parent / layer.extends
-    if len(layer.extends) > 1000 or not parent.is_file():
-        raise ExperimentError(f"{path}: extends: there is no file {shown(layer.extends)}")
-    return [*_read_layers(parent, (*seen, resolved)), layer]
+    return layer
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode("utf-8")
     except FileNotFoundError:
         raise ExperimentError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ExperimentError(f"{path}: cannot be read: {error}") from None
+    if len(data) > MAX_BYTES:
+        raise ExperimentError(f"{path}: is longer than {MAX_BYTES} bytes")
+    try:
+        content = yaml.load(text, _Loader)  # a SafeLoader
     except Exception as error:  # the constructors of YAML's types raise whatever they meet
-        reason = " ".join(str(error).split())
-        raise ExperimentError(f"{path}: is not valid YAML: {reason}") from None
+        raise ExperimentError(f"{path}: is not valid YAML: {_line(str(error), 500)}") from None
     if not isinstance(content, dict):
         raise ExperimentError(f"{path}: an experiment file is a mapping of keys to values")
     return content
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
+    """SafeLoader that refuses what it would take in silence, or take for ever.
+
+    That is a key given twice, of which the last would win; a set, which has no order; and aliases
+    that contain themselves or stand for more than MAX_NODES nodes.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _size(node, {}) > MAX_NODES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MAX_NODES} values")
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [
@@ -127,10 +156,43 @@ class _Loader(yaml.SafeLoader):
             for key, _ in node.value
             if key.tag != "tag:yaml.org,2002:merge"
         ]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} is given twice{node.start_mark}")
+        for key, count in Counter(key for key in keys if isinstance(key, str)).items():
+            if count > 1:
+                raise yaml.YAMLError(f"the key {shown(key)} is given twice{node.start_mark}")
         return super().construct_mapping(node, deep)
+
+    def refuse_set(self, node: yaml.Node) -> Any:
+        raise yaml.YAMLError(f"a set has no order, write a list{node.start_mark}")
+
+
+_Loader.add_constructor("tag:yaml.org,2002:set", _Loader.refuse_set)
+
+
+def _size(node: yaml.Node, sizes: dict[yaml.Node, int | None], place: str = "") -> int:
+    """Nodes of a tree, with every alias written out.
+
+    Args:
+        node: the root.
+        sizes: of the nodes met so far; None for those that are being counted.
+        place: of the root in the file.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if node not in sizes:
+        sizes[node] = None
+        if isinstance(node, yaml.MappingNode):
+            parts = (
+                (part, f"{place}.{key.value[:64] if isinstance(key, yaml.ScalarNode) else '?'}")
+                for key, value in node.value
+                for part in (key, value)
+            )
+        else:
+            parts = ((part, f"{place}[{index}]") for index, part in enumerate(node.value))
+        sizes[node] = 1 + sum(_size(part, sizes, within) for part, within in parts)
+    size = sizes[node]
+    if size is None:
+        raise yaml.YAMLError(f"{place[1:]}: contains itself")
+    return size
 
 
 def _apply_changes(layers: list[ExperimentFile], changes: Sequence[str]) -> dict[str, Any]:
@@ -138,21 +200,21 @@ def _apply_changes(layers: list[ExperimentFile], changes: Sequence[str]) -> dict
     settings: dict[str, Any] = {}
     entries: dict[str, Any] = {}
     for change in changes:
-        place = f"--set {change}"
+        place = f"--set {_line(change, 80)}"
         key, separator, text = change.partition("=")
         if not separator:
             raise ExperimentError(f"{place}: write PATH=VALUE, such as seeds=5")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text[:MAX_BYTES], _Loader)
         except Exception:  # as in _read_yaml
-            raise ExperimentError(f"{shown(place)}: the value is not valid YAML") from None
+            raise ExperimentError(f"{place}: the value is not valid YAML") from None
         head, _, rest = key.partition(".")
         if head == "settings" and rest:
             _check_settings("--set settings", {rest: value})
             settings[rest] = value
         elif rest or head not in _CHANGEABLE:
             known = [*_CHANGEABLE, *(f"settings.{name}" for name in CellSettings.model_fields)]
-            raise ExperimentError(f"{place}: {unknown_name(key, known, 'path')}")
+            raise ExperimentError(f"{place}: {_unknown(key, known, 'path')}")
         elif value is None:
             raise ExperimentError(f"{place}: give a value, or leave the change out")
         else:
@@ -169,9 +231,7 @@ _CHANGEABLE = ("name", "environments", "algorithms", "methods", "seeds", "in_pro
 def _validated(model: type[Any], content: dict[str, Any], place: str) -> Any:
     unknown = [key for key in content if key not in model.model_fields]
     if unknown:
-        raise ExperimentError(
-            f"{place}: {unknown_name(str(unknown[0]), model.model_fields, 'key')}"
-        )
+        raise ExperimentError(f"{place}: {_unknown(unknown[0], model.model_fields, 'key')}")
     try:
         return model(**content)
     except pydantic.ValidationError as error:
@@ -181,7 +241,7 @@ def _validated(model: type[Any], content: dict[str, Any], place: str) -> Any:
 def _check_settings(place: str, values: dict[str, Any]) -> None:
     for name in values:
         if name not in CellSettings.model_fields:
-            raise ExperimentError(f"{place}: {unknown_name(str(name), CellSettings.model_fields)}")
+            raise ExperimentError(f"{place}: {_unknown(name, CellSettings.model_fields)}")
     try:
         CellSettings(**values)
     except pydantic.ValidationError as error:
@@ -199,11 +259,12 @@ def _fault(error: pydantic.ValidationError, content: Any) -> str:
         faults, key=lambda f: (f["type"] == "extra_forbidden", len(_path(f["loc"], content)))
     )
     path = _path(fault["loc"], content)
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:]
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    place = _line("".join(parts)[1:], 200)
     if fault["type"] == "extra_forbidden":
         model = When if "when" in path[:-1] else Override
         parent = place.rpartition(".")[0]
-        return f"{parent}: {unknown_name(str(path[-1]), model.model_fields, 'key')}"
+        return f"{parent}: {_unknown(path[-1], model.model_fields, 'key')}"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{place}: {message}, got {shown(fault['input'])}"
 
@@ -222,10 +283,24 @@ def _path(location: tuple[Any, ...], content: Any) -> list[Any]:
     return path
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def _unknown(name: Any, known: Iterable[str], kind: str = "setting") -> str:
+    return unknown_name((name if isinstance(name, str) else shown(name))[:80], known, kind)
+
+
+def _line(text: str, length: int) -> str:
+    """Text as it may stand in a message: in one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]
+
+
 def shown(value: Any) -> str:
     """A value as it may stand in a message: short, whatever it is."""
     try:
-        text = repr(value)
+        text = _SHORT.repr(value)
     except ValueError:  # an integer of thousands of digits
         return "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -234,7 +309,7 @@ def shown(value: Any) -> str:
 def _check_unique(place: str, values: Sequence[Any]) -> None:
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ExperimentError(f"{place}: {repeated[0]!r} is listed twice")
+        raise ExperimentError(f"{place}: {shown(repeated[0])} is listed twice")
 
 
 def _check_environments(path: Path, environments: Sequence[str]) -> None:
@@ -250,4 +325,4 @@ def unknown_environment(environment: str) -> str:
     """One sentence that refuses an environment and offers the nearest registered one."""
     matches = difflib.get_close_matches(environment, list(gym.registry), n=1)
     hint = f"did you mean {matches[0]!r}?" if matches else "it is not registered with gymnasium"
-    return f"unknown environment {environment!r}, {hint}"
+    return f"unknown environment {shown(environment)}, {hint}"

@@ -8,27 +8,46 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from rllib_lpdm.analysis.statistics import smoothed
+
 RUN_FILE, ITERATIONS_FILE, CHECKPOINTS = "run.json", "iterations.csv", "checkpoints"
+WEIGHTS_FILE = "weights.npz"
 PACKAGES = ("rllib-lpdm", "ray", "torch", "numpy", "gymnasium", "mujoco")
 
 
+def is_remote(folder: Path) -> bool:
+    """Whether a folder lies behind a URL: a UPath, which acts like a Path but is none."""
+    return not isinstance(folder, Path)
+
+
 def write_run(folder: Path, content: Mapping[str, Any]) -> None:
-    """Writes ``run.json`` in one piece: a reader sees the old file or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes ``run.json`` in one piece: a reader sees the old file or the new one.
+
+    Raises:
+        OSError: the disk is full or read-only; the old file is as it was.
+    """
     text = json.dumps(content, indent=2) + "\n"
-    with tempfile.NamedTemporaryFile(
-        "w", dir=folder, prefix=f".{RUN_FILE}.", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, folder / RUN_FILE)
+    if is_remote(folder):  # where a file appears whole
+        (folder / RUN_FILE).write_text(text, encoding="utf-8")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{RUN_FILE}.{uuid.uuid4().hex}"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / RUN_FILE)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -54,10 +73,19 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 class IterationLog:
     """``iterations.csv``: one row per iteration, appended a report at a time.
 
+    The file is begun anew under the same name, so that a process that still has the old one open,
+    on a node that was believed lost, writes into nothing.
+
     Args:
         folder: the cell's folder.
         done: iterations already in the checkpoint the run continues from; later rows, written
             between that checkpoint and the end of the process, are dropped.
+
+    Attributes:
+        returns: (iterations,) mean episode return of every row.
+
+    Raises:
+        ValueError: the file has fewer rows than its checkpoint, or other than numbers.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:
@@ -69,49 +97,102 @@ class IterationLog:
                 f"{self._path} has {max(len(kept) - 1, 0)} whole rows, its checkpoint {done}; "
                 "delete the cell's folder to run it again"
             )
-        if kept != lines:
-            temporary = self._path.with_suffix(".tmp")
+        self.returns = _returns(kept)
+        temporary = self._path.with_name(f".{ITERATIONS_FILE}.{uuid.uuid4().hex}")
+        try:
             temporary.write_bytes(b"".join(kept))
             os.replace(temporary, self._path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._file = self._path.open("a", newline="", encoding="utf-8")
 
-    def append(self, rows: Iterable[Mapping[str, float]]) -> None:
+    def append(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Adds rows, which all have the same columns; numbers keep every digit."""
-        rows = list(rows)
         if not rows:
             return
-        empty = not self._path.exists() or self._path.stat().st_size == 0
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-            if empty:
-                writer.writeheader()
-            writer.writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
+        writer = csv.DictWriter(self._file, fieldnames=list(rows[0]), lineterminator="\n")
+        if not self.returns:
+            writer.writeheader()
+        writer.writerows(rows)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.returns += [row["episode_return"] for row in rows]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _returns(lines: Sequence[bytes]) -> list[float]:
+    header, *rows = csv.reader(line.decode() for line in lines) if lines else [[]]
+    return [float(row[header.index("episode_return")]) for row in rows]
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a cell by iteration, in order."""
+    found = sorted((folder / CHECKPOINTS).glob("iteration_*"))
+    return {int(path.name.removeprefix("iteration_")): path for path in found}
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
     """The checkpoint of the highest iteration, and that iteration; None where there is none."""
-    checkpoints = sorted((folder / CHECKPOINTS).glob("iteration_*"))
-    if not checkpoints:
-        return None
-    return checkpoints[-1], int(checkpoints[-1].name.removeprefix("iteration_"))
+    found = checkpoints(folder)
+    return (found[max(found)], max(found)) if found else None
 
 
-def save_checkpoint(folder: Path, iteration: int, algo: Any) -> Path:
-    """Saves an Algorithm under a temporary name, renames it, and drops the older ones."""
+def best_iteration(returns: Sequence[float], iterations: Iterable[int]) -> int:
+    """Of some iterations the one with the highest score, the paper's smoothed return.
+
+    Args:
+        returns: (iterations,) mean episode return of each iteration, from the first.
+        iterations: at least one; of equals the earliest is taken.
+    """
+    scores = smoothed(np.array(returns))
+    return min(iterations, key=lambda iteration: (-scores[iteration - 1], iteration))
+
+
+def save_checkpoint(folder: Path, algo: Any, returns: Sequence[float]) -> Path:
+    """Saves an Algorithm, and drops all checkpoints but this one and the best.
+
+    The checkpoint appears under its name when it is whole and on the disk. Beside RLlib's files it
+    holds ``weights.npz``, the module's parameters by name, which can be read without unpickling.
+
+    Args:
+        folder: the cell's folder.
+        algo: its LocalAlgorithm.
+        returns: (iterations done,) mean episode return of each iteration.
+    """
     parent = folder / CHECKPOINTS
     parent.mkdir(parents=True, exist_ok=True)
-    for unfinished in parent.glob(".unfinished-*"):
-        shutil.rmtree(unfinished)
-    temporary = parent / f".unfinished-{iteration}"
-    algo.save_to_path(temporary)
-    final = parent / f"iteration_{iteration:08d}"
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(temporary, final)
-    for older in sorted(parent.glob("iteration_*"))[:-1]:
-        shutil.rmtree(older)
+    for unfinished in parent.glob(".*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    temporary = parent / f".{uuid.uuid4().hex}"
+    final = parent / f"iteration_{algo.iterations_done:08d}"
+    try:
+        algo.save_to_path(temporary)
+        np.savez(temporary / WEIGHTS_FILE, **algo.numpy_weights())
+        for path in temporary.rglob("*"):
+            _sync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    found = checkpoints(folder)
+    best = best_iteration(returns, found)
+    for iteration, path in found.items():
+        if iteration not in (best, algo.iterations_done):
+            shutil.rmtree(path)
     return final
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @functools.cache
@@ -140,10 +221,13 @@ def _versions() -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the package's source tree, with ``-dirty`` where it has changes."""
+    """The commit of the package's source tree, with ``-dirty`` where it has changes.
+
+    An installation without its sources, such as a container image, may name it in GIT_COMMIT.
+    """
     source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():
-        return None
+        return os.environ.get("GIT_COMMIT") or None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -1,25 +1,39 @@
 """Runs an experiment's cells: under Tune, many at once, or one by one in this process."""
 
 import dataclasses
+import json
 import logging
 import os
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
+import filelock
 import ray
-from ray import tune
 
 from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.records import newest_checkpoint, read_run
+from rllib_lpdm.experiment.progress import Progress
+from rllib_lpdm.experiment.records import RUN_FILE, is_remote
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment, ExperimentError
+from rllib_lpdm.experiment.storage import read_runs, results_folder
+from rllib_lpdm.experiment.trials import (
+    TrialWatch,
+    check_resources,
+    quiet_environments,
+    run_trials,
+    termination_as_interrupt,
+)
+from rllib_lpdm.experiment.wandb import WandbSink
 
-TUNE_FOLDER = ".tune"
+PLAN_FILE, LOCK_FILE, WANDB_FOLDER = ".experiment.json", ".lock", "wandb"
+PASSES = 3  # of cells that Tune gave up although nothing speaks against them
+
+Runs = dict[str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,290 +43,321 @@ class Outcome:
     Attributes:
         folder: the experiment's folder.
         finished: names of the cells that reached their last iteration.
-        failed: names of the cells that did not, with the last line of the error.
+        failed: names of the cells that failed for good, with the last line of the error.
+        signal: number of the signal that ended the run early, None where none did.
+        disk_error: why nothing could be written any more, None where everything could.
+        sync: the command that uploads W&B's offline files, None where there are none.
     """
 
     folder: Path
     finished: list[str]
     failed: dict[str, str]
+    signal: int | None = None
+    disk_error: str | None = None
+    sync: str | None = None
 
 
 def run_experiment(
     experiment: Experiment,
-    output: Path,
+    output: str | Path,
     *,
     address: str | None = None,
     max_concurrent: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    wandb: str = "disabled",
 ) -> Outcome:
     """Trains every cell of an experiment into ``<output>/<name>/<cell>/``.
 
     Args:
         experiment: what to run.
-        output: the results folder, reachable from every node of a cluster.
+        output: the results folder, reachable from every node of a cluster, or an fsspec URL.
         address: a Ray cluster to join; by default that of RAY_ADDRESS, else this machine alone.
         max_concurrent: cells that run at once; None for as many as there are CPUs.
         resume: continue an existing folder: finished cells are kept, others go on from their
             checkpoints.
         overwrite: delete an existing folder first.
+        wandb: ``online``, ``offline`` or ``disabled``.
 
     Raises:
-        ExperimentError: the folder exists and neither ``resume`` nor ``overwrite`` was given; or it
-            cannot be written; or a cell in it has other settings.
+        ExperimentError: the folder exists and neither ``resume`` nor ``overwrite`` was given; it
+            cannot be written, or another run uses it; a cell in it has other settings; no Ray
+            answers at the address.
     """
     cells = experiment.cells()
-    folder = (output / experiment.name).resolve()
-    prepare_folder(folder, resume=resume, overwrite=overwrite)
-    for cell in cells:
-        _check_unchanged(cell, folder / cell.name)
-    pending = [cell for cell in cells if _status(folder / cell.name) != "finished"]
-    command = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
-    progress = _Progress(len(cells), done=len(cells) - len(pending))
-    if pending and experiment.in_process:
-        _run_here(pending, folder, command, progress)
-    elif pending:
-        _run_under_tune(pending, folder, command, progress, address, max_concurrent)
-    failed = {
-        cell.name: _last_error(folder / cell.name)
-        for cell in cells
-        if _status(folder / cell.name) != "finished"
-    }
-    return Outcome(folder, [cell.name for cell in cells if cell.name not in failed], failed)
-
-
-def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes the folder, or does with an existing one what was asked for.
-
-    Raises:
-        ExperimentError: it holds something, and nothing was asked for; or it is not an experiment's
-            folder, so that overwriting it would delete something else.
-    """
-    try:
-        _prepare_folder(folder, resume, overwrite)
-    except OSError as error:
-        raise ExperimentError(f"{folder}: cannot be used: {error.strerror}") from None
-
-
-def _prepare_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        if overwrite:
-            strange = [
-                entry.name
-                for entry in folder.iterdir()
-                if entry.name != TUNE_FOLDER and not (entry / "run.json").is_file()
-            ]
-            if strange:
-                raise ExperimentError(
-                    f"{folder}: --overwrite would delete {strange[0]!r}, which is not a cell; "
-                    "choose another --output"
-                )
-            shutil.rmtree(folder)
-        elif not resume:
-            raise ExperimentError(
-                f"{folder} exists: --resume continues it, --overwrite deletes it first"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _run_here(cells: Sequence[Cell], folder: Path, command: str, progress: "_Progress") -> None:
-    quiet_environments()
-    with _RaySession(address=None, num_cpus=1 + max(cell.settings.env_runners for cell in cells)):
-        for cell in cells:
-            run = CellRun(cell, folder / cell.name, command)
-            try:
-                result: dict[str, float] = {}
-                while not run.finished:
-                    result = run.step()
-                progress.completed(cell.name, result)
-            except Exception:
-                if len(cells) == 1:  # for a debugger
-                    raise
-                progress.failed(cell.name)
-            finally:
-                run.close()
-
-
-def _run_under_tune(
-    cells: Sequence[Cell],
-    folder: Path,
-    command: str,
-    progress: "_Progress",
-    address: str | None,
-    max_concurrent: int | None,
-) -> None:
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # with verbose=0: no tables but our own lines
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    configs = [
-        {**dataclasses.asdict(cell), "settings": cell.settings.model_dump()} for cell in cells
-    ]
-    with _RaySession(address):
-        _check_cpus(cells)
-        tune.Tuner(
-            tune.with_resources(CellTrainable, _resources),
-            param_space={
-                "cell": tune.grid_search(configs),
-                "folder": str(folder),
-                "command": command,
-            },
-            tune_config=tune.TuneConfig(
-                reuse_actors=True,
-                max_concurrent_trials=max_concurrent,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name="trials",
-                storage_path=str(folder / TUNE_FOLDER),
-                verbose=0,
-                callbacks=[progress],
-                failure_config=tune.FailureConfig(max_failures=0),
-                checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_frequency=0, checkpoint_at_end=False
-                ),
-            ),
-        ).fit()
-
-
-def _check_cpus(cells: Sequence[Cell]) -> None:
-    largest = max(cells, key=lambda cell: cell.settings.env_runners)
-    needed = 1 + largest.settings.env_runners
-    # A cluster may still grow; a machine does not.
-    available = ray.cluster_resources().get("CPU", 0)
-    if len(ray.nodes()) == 1 and needed > available:
-        raise ExperimentError(
-            f"settings.env_runners: {largest.name} needs {needed} CPUs, one for itself and one for "
-            f"each runner, but there are {available:.0f}"
-        )
-
-
-class CellTrainable(tune.Trainable):
-    """A cell as Tune sees it: every step is one report of many iterations."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        quiet_environments()
-        cell = dict(config["cell"])
-        cell["settings"] = CellSettings(**cell["settings"])
-        name = Cell(**cell).name
-        self._run = CellRun(Cell(**cell), Path(config["folder"]) / name, config["command"])
-
-    def step(self) -> dict[str, Any]:
-        return {**self._run.step(), "done": self._run.finished}
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next cell in this process: everything is built anew, only the imports are kept."""
-        self._run.close()
-        self.setup(new_config)
-        return True
-
-    def cleanup(self) -> None:
-        self._run.close()
-
-    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Tune's own entries, without the config, which would be most of every result."""
-        metrics: dict[str, Any] = super().get_auto_filled_metrics(*args, **kwargs)
-        metrics.pop("config", None)
-        return metrics
-
-
-def quiet_environments() -> None:
-    """Turns off gymnasium's advice to use newer versions: the paper's are asked for by name."""
-    gym.logger.min_level = gym.logger.ERROR
-
-
-def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """One CPU for the cell, and one for each of its remote runners."""
-    return tune.PlacementGroupFactory(
-        [{"CPU": 1.0}] * (1 + config["cell"]["settings"]["env_runners"])
+    folder = results_folder(output) / experiment.name
+    with _prepared(folder, resume=resume, overwrite=overwrite):
+        runs = _read_runs(folder)
+        _check_unchanged(folder, cells, runs)
+        finished = {cell.name for cell in cells if _status(runs, cell) == "finished"}
+        if resume:
+            _say_what_resumes(folder, cells, runs, finished)
+        _write_plan(folder, cells)
+        job: dict[str, Any] = {
+            "cells": {cell.name: cell for cell in cells},
+            "folder": folder,
+            "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+            "session": uuid.uuid4().hex,
+        }
+        wandb_files = Path(f"{experiment.name}-wandb") if is_remote(folder) else folder
+        sink = WandbSink(wandb, wandb_files, experiment.name)
+        progress = Progress(cells, {name: runs[name].get("score") for name in finished})
+        watch = TrialWatch(job, progress, sink)
+        pending = [cell for cell in cells if cell.name not in finished]
+        stopped_by: int | None = None
+        sync = None
+        try:
+            if pending and experiment.in_process:
+                _run_here(pending, job, watch, progress, sink)
+            elif pending:
+                with _ray_session(address) as can_grow:
+                    if not can_grow:
+                        check_resources(pending)
+                    with progress:
+                        stopped_by = _run_passes(pending, job, watch, max_concurrent)
+        finally:
+            sync = sink.close()
+    names = {cell.name for cell in cells}
+    failed = {name: watch.failed[name] for name in job["cells"] if name in watch.failed}
+    done = finished | (watch.ended - failed.keys())
+    if stopped_by is None and watch.disk_error is None:
+        failed |= {name: watch.lost.get(name, "was lost") for name in names - done - failed.keys()}
+    return Outcome(
+        folder,
+        [cell.name for cell in cells if cell.name in done],
+        failed,
+        stopped_by,
+        watch.disk_error,
+        sync,
     )
 
 
-def _trial_name(trial: Any) -> str:
-    cell = dict(trial.config["cell"])
-    cell["settings"] = CellSettings(**cell["settings"])
-    return Cell(**cell).name
+def _run_passes(
+    cells: Sequence[Cell], job: dict[str, Any], watch: TrialWatch, max_concurrent: int | None
+) -> int | None:
+    """Runs the cells; those that Tune itself dropped, when a node died at a bad moment, again.
+
+    Returns:
+        The signal that ended it, None where all cells have had their run.
+    """
+    for _ in range(PASSES):
+        left = [cell for cell in cells if cell.name not in watch.ended]
+        if not left or watch.disk_error is not None:
+            break
+        watch.lost.clear()
+        with termination_as_interrupt() as signals:
+            run_trials(left, job, watch, max_concurrent)
+        unheard = [cell for cell in left if cell.name not in watch.ended | watch.lost.keys()]
+        if unheard and watch.disk_error is None:
+            return signals[0] if signals else 2
+    return None
 
 
-class _Progress(tune.Callback):
-    """One line for every cell that ends."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self._total, self._done = total, done
-        self._started = time.monotonic()
-        if done:
-            print(f"{done} of {total} cells are finished already", flush=True)
-
-    def completed(self, name: str, result: dict[str, Any]) -> None:
-        self._done += 1
-        elapsed = time.monotonic() - self._started
-        score = result.get("episode_return")
-        last = "-" if score is None else f"{score:.1f}"
-        self._line(name, f"last return {last:>9}   {elapsed:>6.0f} s")
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.completed(str(trial), trial.last_result)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.failed(str(trial))
-
-    def failed(self, name: str) -> None:
-        self._done += 1
-        self._line(name, "FAILED")
-
-    def _line(self, name: str, ending: str) -> None:
-        width = len(str(self._total))
-        print(f"[{self._done:>{width}}/{self._total}] {name:<44} {ending}", flush=True)
-
-
-class _RaySession:
-    """Joins a cluster, or starts Ray on this machine for as long as the context lasts."""
-
-    def __init__(self, address: str | None, num_cpus: int | None = None) -> None:
-        self._address = address or os.environ.get("RAY_ADDRESS")
-        self._num_cpus = None if self._address else num_cpus
-        self._ours = not ray.is_initialized()
-
-    def __enter__(self) -> None:
-        if self._ours:
-            ray.init(
-                address=self._address,
-                num_cpus=self._num_cpus,
-                include_dashboard=False if self._address is None else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-
-    def __exit__(self, *exception: object) -> None:
-        if self._ours:
-            ray.shutdown()
+def _run_here(
+    cells: Sequence[Cell],
+    job: dict[str, Any],
+    watch: TrialWatch,
+    progress: Progress,
+    sink: WandbSink,
+) -> None:
+    """One cell after the other in this process, each once: for a debugger."""
+    quiet_environments()
+    with _ray_session(None, num_cpus=1 + max(cell.settings.env_runners for cell in cells)):
+        for cell in cells:
+            home = job["folder"] / cell.name
+            progress.started(cell.name)
+            run: CellRun | None = None
+            try:
+                run = CellRun(cell, home, job["command"], job["session"])
+                while not run.finished:
+                    progress.reported(cell.name, run.step())
+                    sink.update(home)
+                progress.completed(cell.name)
+            except Exception as error:
+                if len(cells) == 1:
+                    raise
+                watch.failed[cell.name] = f"{type(error).__name__}: {error}"
+                progress.failed(cell.name, watch.failed[cell.name])
+            finally:
+                watch.ended.add(cell.name)
+                sink.finish(home, failed=cell.name in watch.failed)
+                if run is not None:
+                    run.close()
 
 
-def _check_unchanged(cell: Cell, cell_folder: Path) -> None:
-    run = _read(cell_folder)
-    settings = cell.settings.model_dump(mode="json")
-    if run is not None and run.get("settings") != settings and newest_checkpoint(cell_folder):
-        before = run.get("settings") or {}
-        name = next(n for n in {**settings, **before} if before.get(n) != settings.get(n))
-        raise ExperimentError(
-            f"{cell_folder} was run with {name}: {before.get(name)}, not {settings.get(name)}; "
-            "use another name or --overwrite"
-        )
+# -- the experiment's folder ----------------------------------------------------------------------
 
 
-def _read(cell_folder: Path) -> dict[str, Any] | None:
+@contextmanager
+def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """The folder, made or checked or emptied as asked, and locked against a second run.
+
+    Raises:
+        ExperimentError: it holds something, and nothing was asked for; or it is not an experiment's
+            folder, so that overwriting it would delete something else; or another run uses it.
+    """
+    lock = None
     try:
-        return read_run(cell_folder)
+        with _disk_errors_explained(folder):
+            existing = _entries(folder)
+            if existing and not (resume or overwrite):
+                raise ExperimentError(
+                    f"{folder} exists: --resume continues it, --overwrite deletes it first"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _locked(folder)
+            if overwrite:
+                _delete(folder, existing)
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+@contextmanager
+def _disk_errors_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(f"{folder}: cannot be used: {error.strerror or error}") from error
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.exists():
+        return []
+    return [entry for entry in folder.iterdir() if entry.name != LOCK_FILE]
+
+
+def _delete(folder: Path, entries: Sequence[Path]) -> None:
+    for entry in entries:
+        ours = entry.name in (PLAN_FILE, WANDB_FOLDER) or (entry / RUN_FILE).is_file()
+        if not ours:
+            raise ExperimentError(
+                f"{folder}: --overwrite would delete {entry.name!r}, which is not a cell; "
+                "choose another --output"
+            )
+    for entry in entries:
+        if is_remote(folder):
+            entry.fs.rm(entry.path, recursive=True)  # type: ignore[attr-defined]
+        elif entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _locked(folder: Path) -> Any:
+    """A lock that ends with this process; none where the file system knows no locks."""
+    if is_remote(folder):
+        return None
+    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise ExperimentError(
+            f"{folder} is in use by another run; wait for it or stop it"
+        ) from None
+    except NotImplementedError:
+        return None
+    return lock
+
+
+def _read_runs(folder: Path) -> Runs:
+    try:
+        return read_runs(folder)
     except ValueError as error:
         raise ExperimentError(str(error)) from None
 
 
-def _status(cell_folder: Path) -> str | None:
-    run = _read(cell_folder)
-    return None if run is None else run.get("status")
+def _status(runs: Runs, cell: Cell) -> str | None:
+    status: str | None = runs.get(cell.name, {}).get("status")
+    return status
 
 
-def _last_error(cell_folder: Path) -> str:
-    run = _read(cell_folder) or {}
-    lines: list[str] = run.get("error", "ended without a word; its process was lost").splitlines()
-    return lines[-1]
+def _check_unchanged(folder: Path, cells: Sequence[Cell], runs: Runs) -> None:
+    """Refuses to go on with cells whose curve began under other settings."""
+    changed: dict[str, str] = {}
+    for cell in cells:
+        run = runs.get(cell.name, {})
+        if run.get("checkpoints") or run.get("status") == "finished":
+            before = {**_DEFAULTS, **run.get("settings", {})}
+            changes = [
+                f"{name} was {before[name]}, is {value}"
+                for name, value in cell.settings.of_training().items()
+                if before[name] != value
+            ]
+            if changes:
+                changed[cell.name] = ", ".join(changes)
+    if changed:
+        name, changes_of_it = next(iter(changed.items()))
+        others = f" (and {len(changed) - 1} more cells)" if len(changed) > 1 else ""
+        raise ExperimentError(
+            f"{folder / name} was run with other settings: {changes_of_it}{others}; "
+            "undo the change, give the run another name, or --overwrite"
+        )
+
+
+_DEFAULTS = CellSettings.model_validate({}).of_training()
+
+
+def _say_what_resumes(folder: Path, cells: Sequence[Cell], runs: Runs, finished: set[str]) -> None:
+    try:
+        planned = set(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["cells"])
+    except (OSError, ValueError, KeyError, TypeError):  # an older folder, or a new one
+        planned = set(runs)
+    names = {cell.name for cell in cells}
+    continued = sum(bool(runs.get(n, {}).get("checkpoints")) for n in names - finished)
+    print(
+        f"resuming: {len(finished)} of {len(cells)} cells are finished already, "
+        f"{continued} go on from a checkpoint, {len(cells) - len(finished) - continued} begin"
+    )
+    if planned and names - planned:
+        print(f"{len(names - planned)} cells are new in the file, such as {min(names - planned)}")
+    if planned - names:
+        print(
+            f"{len(planned - names)} cells are no longer in the file and are left as they are, "
+            f"such as {min(planned - names)}"
+        )
+    sys.stdout.flush()
+
+
+def _write_plan(folder: Path, cells: Sequence[Cell]) -> None:
+    """Lists the cells, so that a later ``--resume`` can say what was added."""
+    text = json.dumps({"cells": [cell.name for cell in cells]}) + "\n"
+    with _disk_errors_explained(folder):
+        if is_remote(folder):
+            (folder / PLAN_FILE).write_text(text, encoding="utf-8")
+        else:
+            temporary = folder / f"{PLAN_FILE}.new"
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, folder / PLAN_FILE)
+
+
+@contextmanager
+def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[bool]:
+    """Joins a cluster, or starts Ray on this machine for as long as the context lasts.
+
+    Yields:
+        Whether it is a cluster, which may have nodes later that it has not now.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if ray.is_initialized():
+        yield len(ray.nodes()) > 1
+        return
+    if not sys.stdout.isatty():  # Ray's messages would be coloured in a log, too
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    try:
+        ray.init(
+            address=address,
+            num_cpus=None if address else num_cpus,
+            include_dashboard=None if address else False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ExperimentError(
+            f"no Ray cluster at {address}: {error}" if address else f"Ray did not start: {error}"
+        ) from error
+    try:
+        yield address is not None
+    finally:
+        ray.shutdown()

@@ -1,6 +1,8 @@
 """The experiment file: its schema, how files extend one another, and its expansion into cells."""
 
+import functools
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationInfo,
     field_validator,
 )
 
@@ -24,10 +25,16 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+MOST_CELLS = 100_000
+LARGEST = 2**53  # every integer up to here is a float too, as in iterations.csv
 
 
 class ExperimentError(ValueError):
     """A fault of the experiment file or the command line; the message names the place."""
+
+
+class EvaluationError(ValueError):
+    """Why a folder cannot be evaluated or filmed: one line that names the place."""
 
 
 class CellSettings(PPOSettings):
@@ -36,9 +43,35 @@ class CellSettings(PPOSettings):
     env_runners: int = Field(
         0, ge=0, description="Remote rollout workers of a cell; 0 collects in the cell's process."
     )
-    checkpoint_interval: int = Field(
-        20, ge=1, description="Reports between two checkpoints; the end always makes one."
+    cpus: float = Field(
+        1, gt=0, description="CPUs that a cell's process reserves; it computes on one thread."
     )
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
+        "PACK", description="How Ray places a cell's process and its runners on the nodes."
+    )
+    checkpoint_interval: int = Field(
+        4, ge=1, description="Reports between two checkpoints; the end always makes one."
+    )
+    retries: int = Field(
+        2,
+        ge=0,
+        description="How often a cell that fails is tried again before its next checkpoint; lost "
+        "nodes do not count.",
+    )
+    tensorboard: bool = Field(False, description="Write TensorBoard files into the cell's folder.")
+
+    @field_validator("*")
+    @classmethod
+    def _no_number_beyond_all_files(cls, value: Any) -> Any:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, int) and number > LARGEST for number in numbers):
+            raise ValueError(f"must be at most {LARGEST}")
+        return value
+
+    def of_training(self) -> dict[str, Any]:
+        """The settings that decide what is learned, as JSON has them; not how the cell is run."""
+        how = CellSettings.model_fields.keys() - PPOSettings.model_fields.keys()
+        return self.model_dump(mode="json", exclude={*how, "iterations_per_report"})
 
 
 class When(BaseModel):
@@ -78,12 +111,10 @@ class ExperimentFile(BaseModel):
 
     extends: str | None = Field(None, description="A file whose entries this one continues.")
 
-    @field_validator("*", mode="before")
+    @field_validator("seeds", mode="before")
     @classmethod
-    def _plain_values(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, (set, frozenset)):
-            raise ValueError("must be a list, which has an order")
-        return refuse_booleans(value) if info.field_name == "seeds" else value
+    def _no_boolean_for_a_number(cls, value: Any) -> Any:
+        return refuse_booleans(value)
 
     name: Name | None = Field(None, description="The results folder's name; the file's by default.")
     environments: list[str] | None = Field(None, min_length=1)
@@ -113,7 +144,7 @@ class Cell:
     settings: CellSettings
     variant: str | None = None
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """Such as ``Pusher-v4_ppo_lpdm_s3``; a variant stands before the seed."""
         environment = re.sub(r"[^A-Za-z0-9.-]+", "-", self.environment)
@@ -145,8 +176,13 @@ class Experiment:
         """All cells; the seeds vary slowest, so that every configuration has a result early.
 
         Raises:
-            ExperimentError: two cells would have one name, or a cell has no budget.
+            ExperimentError: two cells would have one name, a cell has no budget, or there are more
+                than MOST_CELLS.
         """
+        crossed = (self.seeds, self.environments, self.algorithms, self.methods, self.variants)
+        count = math.prod(len(values) or 1 for values in crossed)
+        if count > MOST_CELLS:
+            raise ExperimentError(f"{self.source}: {count:,} cells are more than {MOST_CELLS:,}")
         cells = list(self._expand())
         repeated = [name for name, count in Counter(c.name for c in cells).items() if count > 1]
         if repeated:

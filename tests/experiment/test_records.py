@@ -9,6 +9,8 @@ import pytest
 from rllib_lpdm.analysis.results import read_cells
 from rllib_lpdm.experiment.records import (
     IterationLog,
+    best_iteration,
+    checkpoints,
     newest_checkpoint,
     provenance,
     read_run,
@@ -26,14 +28,23 @@ def rows(count, start=1):
 class FakeAlgorithm:
     """Saves one small file, and may fail half-way."""
 
-    def __init__(self, fails=False):
-        self.fails = fails
+    def __init__(self, iterations_done, fails=False):
+        self.iterations_done, self.fails = iterations_done, fails
 
     def save_to_path(self, path):
         path.mkdir(parents=True)
-        (path / "weights").write_text(path.name)
+        (path / "state").write_text(path.name)
         if self.fails:
             raise OSError("no space left")
+
+    def numpy_weights(self):
+        return {"policy_head.bias": np.full(3, self.iterations_done, np.float32)}
+
+
+def save(folder, iteration, returns=None, **options):
+    """Saves a checkpoint; by default of a run whose score rises."""
+    returns = np.arange(iteration) if returns is None else returns[:iteration]
+    return save_checkpoint(folder, FakeAlgorithm(iteration, **options), returns)
 
 
 def test_a_reader_sees_the_old_run_file_or_the_new_one_and_never_a_part(tmp_path):
@@ -77,7 +88,7 @@ def test_a_folder_without_a_run_file_has_no_run(tmp_path):
 def test_numbers_keep_every_bit(tmp_path):
     values = [*AWKWARD, *np.random.default_rng(0).standard_normal(100) * 1e-7]
     write_run(tmp_path / "cell", {})
-    IterationLog(tmp_path / "cell").append({"episode_return": value} for value in values)
+    IterationLog(tmp_path / "cell").append([{"episode_return": value} for value in values])
     (cell,) = read_cells(tmp_path)
     assert cell.returns.tobytes() == np.array(values, dtype=np.float64).tobytes()
 
@@ -128,28 +139,62 @@ def test_fewer_rows_than_the_checkpoint_is_an_error_that_names_the_file(tmp_path
     assert str(path) in str(error.value)
 
 
-def test_only_the_newest_checkpoint_is_kept(tmp_path):
+def test_while_the_score_rises_only_the_newest_checkpoint_is_kept(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     for iteration in (9, 10, 100, 1000):
-        saved = save_checkpoint(tmp_path, iteration, FakeAlgorithm())
+        saved = save(tmp_path, iteration)
         assert newest_checkpoint(tmp_path) == (saved, iteration)
         assert list((tmp_path / "checkpoints").iterdir()) == [saved]
-        assert (saved / "weights").is_file()
+        assert (saved / "state").is_file()
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(tmp_path):
+    returns = [0.0] * 100 + [9.0] * 100 + [1.0] * 200
+    scores = {i: np.mean(returns[max(0, i - 50) : i]) for i in range(40, 401, 40)}
+    for iteration in scores:
+        save(tmp_path, iteration, returns)
+        made = [i for i in scores if i <= iteration]
+        best = max(made, key=lambda i: (scores[i], -i))
+        assert set(checkpoints(tmp_path)) == {best, iteration}
+        assert best_iteration(returns, checkpoints(tmp_path)) == best
+    assert set(checkpoints(tmp_path)) == {160, 400}
+
+
+def test_a_checkpoint_holds_the_weights_without_pickles(tmp_path):
+    saved = save(tmp_path, 7)
+    with np.load(saved / "weights.npz", allow_pickle=False) as weights:
+        np.testing.assert_array_equal(weights["policy_head.bias"], [7, 7, 7])
 
 
 def test_a_checkpoint_may_be_saved_again(tmp_path):
     for _ in range(2):
-        saved = save_checkpoint(tmp_path, 5, FakeAlgorithm())
+        saved = save(tmp_path, 5)
     assert list((tmp_path / "checkpoints").iterdir()) == [saved]
 
 
-def test_an_unfinished_checkpoint_is_never_taken_and_goes_with_the_next(tmp_path):
-    kept = save_checkpoint(tmp_path, 5, FakeAlgorithm())
+def test_an_unfinished_checkpoint_is_never_taken_and_leaves_nothing(tmp_path):
+    kept = save(tmp_path, 5)
     with pytest.raises(OSError, match="no space"):
-        save_checkpoint(tmp_path, 6, FakeAlgorithm(fails=True))
+        save(tmp_path, 6, fails=True)
     assert newest_checkpoint(tmp_path) == (kept, 5)
-    saved = save_checkpoint(tmp_path, 6, FakeAlgorithm())
+    assert list((tmp_path / "checkpoints").iterdir()) == [kept]
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next(tmp_path):
+    (tmp_path / "checkpoints" / ".abandoned" / "learner_group").mkdir(parents=True)
+    assert newest_checkpoint(tmp_path) is None
+    saved = save(tmp_path, 6)
     assert list((tmp_path / "checkpoints").iterdir()) == [saved]
+
+
+def test_a_process_that_was_believed_lost_writes_no_row_into_the_file_of_its_successor(tmp_path):
+    lost = IterationLog(tmp_path)
+    lost.append(rows(3))
+    successor = IterationLog(tmp_path, done=2)
+    lost.append(rows(1, start=4))
+    successor.append(rows(1, start=3))
+    lines = (tmp_path / "iterations.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == list("123")
 
 
 def test_provenance_says_versions_commit_and_hardware_and_no_secret(monkeypatch):

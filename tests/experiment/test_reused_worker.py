@@ -1,24 +1,19 @@
 """The next cell in a process that has trained another one equals that cell in a fresh process."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.runner import CellTrainable
 from rllib_lpdm.experiment.spec import Cell, CellSettings
+from rllib_lpdm.experiment.trials import CellTrainable
 from tests.algorithms.runs import assert_same_weights, weights
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-def _config(cell, folder):
-    settings = cell.settings.model_dump()
-    return {
-        "cell": {**dataclasses.asdict(cell), "settings": settings},
-        "folder": str(folder),
-        "command": "test",
-    }
+def _job(folder, *cells):
+    folder.mkdir()
+    names = {cell.name: cell for cell in cells}
+    return {"cells": names, "folder": folder, "command": "test", "session": "one"}
 
 
 def _train(trainable):
@@ -32,10 +27,19 @@ def test_every_parameter_and_row_of_a_cell_is_the_same_in_a_reused_worker(tmp_pa
     settings = CellSettings(hidden_sizes=(16, 12), iterations=6, iterations_per_report=3)
     first = Cell("Walker2d-v4", "ppo", "lpdm_guided", 5, settings)
     second = Cell(environment, "reinforce_baseline", "lpdm", 1, settings)
-    reused = CellTrainable(_config(first, tmp_path / "reused"))
+
+    class Reused(CellTrainable):
+        def setup(self, config):
+            super().setup(config, _job(tmp_path / "reused", first, second))
+
+    class Fresh(CellTrainable):
+        def setup(self, config):
+            super().setup(config, _job(tmp_path / "fresh", second))
+
+    reused = Reused({"cell": {"name": first.name}})
     _train(reused)
-    assert reused.reset(_config(second, tmp_path / "reused"))
-    fresh = CellTrainable(_config(second, tmp_path / "fresh"))
+    assert reused.reset({"cell": {"name": second.name}})
+    fresh = Fresh({"cell": {"name": second.name}})
     assert_same_weights(_train(reused), _train(fresh))
     for trainable in (reused, fresh):
         trainable.stop()

@@ -1,0 +1,141 @@
+"""What ``--dry-run`` says: cells, environment steps, CPU hours and disk, before anything runs."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.experiment.cell import algorithm_config
+from rllib_lpdm.experiment.spec import Cell
+from rllib_lpdm.experiment.storage import read_runs
+
+PROBE_SECONDS = 0.1
+CHECKPOINTS_KEPT = 2  # the last and the best
+CHECKPOINT_FILES = 57_000  # bytes of a checkpoint besides its numbers: RLlib's records and names
+SCALAR_EVENT = 62  # bytes of one value in a TensorBoard file
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A few iterations of a kind of cell, measured.
+
+    Attributes:
+        seconds_per_step: CPU seconds for one environment step and its share of the update.
+        row_bytes: length of a row of ``iterations.csv``.
+        columns: columns of a row.
+        parameters: numbers that the network learns.
+        frozen_parameters: of these, those that have no optimizer.
+    """
+
+    seconds_per_step: float
+    row_bytes: int
+    columns: int
+    parameters: int
+    frozen_parameters: int
+
+
+def plan(cells: Sequence[Cell], folder: Path) -> str:
+    """All cells with their state, then what those that are not finished will cost at most."""
+    runs = read_runs(folder) if folder.exists() else {}
+    finished = {name for name, run in runs.items() if run.get("status") == "finished"}
+    lines = [f"{cell.name}{'  finished' if cell.name in finished else ''}" for cell in cells]
+    pending = [cell for cell in cells if cell.name not in finished]
+    done = len(cells) - len(pending)
+    lines.append(
+        f"{len(cells)} cells, {done} finished, {len(pending)} to run, "
+        f"{sum(map(_iterations, pending))} iterations in all, into {folder}"
+    )
+    if pending:
+        lines += _costs(pending)
+    return "\n".join(lines)
+
+
+def _costs(cells: Sequence[Cell]) -> list[str]:
+    steps = {cell.name: _most_steps(cell) for cell in cells}
+    bounded = [cell for cell in cells if steps[cell.name] is not None]
+    unbounded = sorted({cell.environment for cell in cells if steps[cell.name] is None})
+    probes = {key: probe(cell) for key, cell in {_key(cell): cell for cell in cells}.items()}
+    cpu_seconds = sum(
+        (steps[cell.name] or 0) * probes[_key(cell)].seconds_per_step for cell in bounded
+    )
+    sizes = [disk_bytes(cell, probes[_key(cell)]) for cell in cells]
+    lines = [
+        f"at most {sum(steps[cell.name] or 0 for cell in bounded):,} environment steps, if every "
+        "episode lasts to its time limit, and then",
+        f"about {cpu_seconds / 3600:.2g} CPU hours at the speed of this machine, measured just now",
+        f"about {_megabytes(sum(sizes))} on disk, {_megabytes(min(sizes))} to "
+        f"{_megabytes(max(sizes))} a cell",
+    ]
+    if unbounded:
+        lines.append(f"steps and hours without {', '.join(unbounded)}, which has no time limit")
+    return lines
+
+
+def probe(cell: Cell) -> Probe:
+    """Trains a kind of cell for a moment, in this process and without Ray."""
+    config = algorithm_config(cell)
+    config.validate()
+    runner = EpisodeRunner(config=config)
+    learner = config.build_learner(env=runner.env)
+    learner.build()
+    seconds = steps = 0.0
+    row: dict[str, float] = {}
+    iteration = 0
+    while seconds < PROBE_SECONDS:
+        started = time.process_time()
+        policy = learner.actor_critic.numpy_policy()
+        indices = range(config.episodes_per_iteration)
+        episodes = list(runner.rollout(policy, iteration, indices).values())
+        update = learner.learn(episodes, iteration)
+        taken = time.process_time() - started
+        if iteration > 0 or taken > PROBE_SECONDS:  # the first warms up
+            seconds += taken
+            steps += sum(map(len, episodes))
+        iteration += 1
+        progress = ("iteration", "env_steps", "episodes", "episode_return", "episode_length")
+        row = {**dict.fromkeys(progress, 1000.0 / 3), "seconds": 1 / 3000, **update}
+    runner.stop()
+    network = learner.actor_critic
+    frozen = network.encoder.parameters() if cell.method == "frozen" else ()
+    return Probe(
+        seconds / steps,
+        sum(len(str(value)) + 1 for value in row.values()) - 30,  # counters are short
+        len(row),
+        sum(parameter.numel() for parameter in network.parameters()),
+        sum(parameter.numel() for parameter in frozen),
+    )
+
+
+def disk_bytes(cell: Cell, measured: Probe) -> int:
+    """Size of a finished cell's folder: rows, the last and the best checkpoint.
+
+    A checkpoint holds every parameter twice, for RLlib and as ``weights.npz``, and Adam's two
+    moments of those that learn.
+    """
+    rows = cell.settings.iterations or 0
+    numbers = 4 * measured.parameters - 2 * measured.frozen_parameters
+    checkpoint = 4 * numbers + CHECKPOINT_FILES
+    board = SCALAR_EVENT * measured.columns * rows if cell.settings.tensorboard else 0
+    return rows * measured.row_bytes + CHECKPOINTS_KEPT * checkpoint + board
+
+
+def _key(cell: Cell) -> tuple[str, ...]:
+    return (cell.environment, cell.algorithm, cell.method, cell.variant or "")
+
+
+def _iterations(cell: Cell) -> int:
+    return cell.settings.iterations or 0
+
+
+def _most_steps(cell: Cell) -> int | None:
+    """Environment steps if every episode lasts to its time limit, None without one."""
+    limit = gym.spec(cell.environment).max_episode_steps
+    episodes = cell.settings.episodes_per_iteration if cell.algorithm == "ppo" else 1
+    return None if limit is None else _iterations(cell) * episodes * limit
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

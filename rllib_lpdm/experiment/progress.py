@@ -1,0 +1,195 @@
+"""What is seen of a grid while it runs: a live table on a terminal, plain lines in a log."""
+
+import re
+import statistics
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rllib_lpdm.experiment.spec import Cell
+
+LOG_INTERVAL = 60.0  # seconds between two lines of state in a log
+
+Row = tuple[str, str, str | None]
+
+
+class Progress:
+    """Counts cells by state, measures speed, and shows both.
+
+    On a terminal a table of one line per environment, algorithm and variant is redrawn in place;
+    elsewhere, so that a log can be read, a line tells of every cell that ends and, now and then,
+    of the state of all. Both are bounded: 720 cells are 24 lines on a terminal.
+
+    Args:
+        cells: all cells of the experiment.
+        scores: the last score of cells that are finished already, by name.
+        stream: where to write; standard output by default.
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], scores: dict[str, float | None], stream: TextIO | None = None
+    ) -> None:
+        self._cells = {cell.name: cell for cell in cells}
+        self._rows: dict[Row, list[Cell]] = defaultdict(list)
+        for cell in cells:
+            self._rows[cell.environment, cell.algorithm, cell.variant].append(cell)
+        self._methods = list(dict.fromkeys(cell.method for cell in cells))
+        self._state = {name: "done" if name in scores else "pending" for name in self._cells}
+        self._counts = Counter(self._state.values())
+        self._score = {name: score for name, score in scores.items() if score is not None}
+        self._iterations: dict[str, float] = {
+            name: self._cells[name].settings.iterations or 0 for name in scores
+        }
+        self._pace: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._speed: dict[str, float] = {}  # of running cells, steps/s in the last report
+        self._began = self._logged = time.monotonic()
+        self._console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(
+                console=self._console, get_renderable=self.render, refresh_per_second=2
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        else:
+            self._write(self.summary())
+
+    # -- what happens to cells --------------------------------------------------------------------
+
+    def started(self, name: str) -> None:
+        self._move(name, "running")
+
+    def reported(self, name: str, result: dict[str, Any]) -> None:
+        """A report of a running cell.
+
+        Args:
+            name: the cell.
+            result: what :meth:`CellRun.step` returned.
+        """
+        now = time.monotonic()
+        pace = self._pace[self._kind(name)]
+        pace[0] += result["seconds"]
+        pace[1] += result["new_iterations"]
+        self._iterations[name] = result["iterations"]
+        self._speed[name] = result["new_env_steps"] / max(1e-9, result["seconds"])
+        if result.get("score") is not None:
+            self._score[name] = result["score"]
+        if self._live is None and now - self._logged > LOG_INTERVAL:
+            self._logged = now
+            self._write(self.summary())
+
+    def completed(self, name: str) -> None:
+        self._move(name, "done")
+        self._iterations[name] = self._cells[name].settings.iterations or 0
+        if self._live is None:
+            self._write(f"{self._ended()} {name:<44} score {_number(self._score.get(name)):>9}")
+
+    def failed(self, name: str, reason: str) -> None:
+        self._move(name, "failed")
+        self._write(f"{self._ended()} {name:<44} FAILED  {reason}")
+
+    def retried(self, name: str, reason: str) -> None:
+        """The cell lost its process and waits for another."""
+        self._move(name, "pending")
+        self._write(f"{name} goes on from its last checkpoint: {reason}")
+
+    # -- what is shown ----------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """One line: cells by state, steps/s, time left."""
+        states = ", ".join(
+            f"{self._counts[state]} {state}" for state in ("done", "running", "failed", "pending")
+        )
+        left = self._seconds_left()
+        ending = "" if left is None else f" | about {_duration(left)} left"
+        elapsed = _duration(time.monotonic() - self._began)
+        return f"{states} | {sum(self._speed.values()):,.0f} steps/s | {elapsed}{ending}"
+
+    def render(self) -> RenderableType:
+        """The table of a terminal: counts, and the mean last score of each method's cells."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        variants = any(variant for _, _, variant in self._rows)
+        for column in ("environment", "algorithm", *(["variant"] if variants else [])):
+            table.add_column(column, no_wrap=True)
+        for column in ("done", "running", "failed", *self._methods):
+            table.add_column(column, justify="right", no_wrap=True)
+        for (environment, algorithm, variant), cells in self._rows.items():
+            counts = Counter(self._state[cell.name] for cell in cells)
+            scores = [
+                _number(self._mean_score(cell for cell in cells if cell.method == method))
+                for method in self._methods
+            ]
+            table.add_row(
+                environment,
+                algorithm,
+                *([variant or ""] if variants else []),
+                f"{counts['done']}/{len(cells)}",
+                str(counts["running"] or ""),
+                Text(str(counts["failed"] or ""), style="bold red"),
+                *scores,
+                style="" if counts["running"] else "dim",
+            )
+        return Group(table, Text(self.summary(), style="bold"))
+
+    def _mean_score(self, cells: Iterable[Cell]) -> float | None:
+        scores = [self._score[cell.name] for cell in cells if cell.name in self._score]
+        return statistics.fmean(scores) if scores else None
+
+    def _seconds_left(self) -> float | None:
+        """Remaining iterations at the pace of their kind of cell, shared by those that run."""
+        paces = {kind: seconds / count for kind, (seconds, count) in self._pace.items() if count}
+        if not paces:
+            return None
+        usual = statistics.fmean(paces.values())
+        remaining = running = 0.0
+        for name, cell in self._cells.items():
+            if self._state[name] in ("running", "pending"):
+                todo = (cell.settings.iterations or 0) - self._iterations.get(name, 0)
+                remaining += max(0.0, todo) * paces.get(self._kind(name), usual)
+                running += self._state[name] == "running"
+        return remaining / max(1.0, running)
+
+    def _kind(self, name: str) -> tuple[str, ...]:
+        cell = self._cells[name]
+        return (cell.environment, cell.algorithm, cell.method, cell.variant or "")
+
+    def _move(self, name: str, state: str) -> None:
+        self._counts[self._state[name]] -= 1
+        self._counts[state] += 1
+        self._state[name] = state
+        self._speed.pop(name, None)
+
+    def _ended(self) -> str:
+        ended, total = self._counts["done"] + self._counts["failed"], len(self._cells)
+        return f"[{ended:>{len(str(total))}}/{total}]"
+
+    def _write(self, line: str) -> None:
+        plain = re.sub(r"\x1b\[[\d;]*m", "", line)  # an error's text may have colours
+        self._console.print("".join(c if c.isprintable() else " " for c in plain), markup=False)
+        self._console.file.flush()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{hours} h" if hours < 48 else f"{hours / 24:.1f} days"
