@@ -52,8 +52,8 @@ def _line(row: Row) -> str:
     return FORMAT.format(
         row.benchmark,
         row.case,
-        f"{row.figure:.0f}",
-        f"{row.reference:.0f}",
+        f"{row.figure:.0f}" if row.reference >= 100 else f"{row.figure:.3g}",
+        f"{row.reference:.0f}" if row.reference >= 100 else f"{row.reference:.3g}",
         row.unit,
         row.compared_with,
         f"{row.ratio:.2f}",

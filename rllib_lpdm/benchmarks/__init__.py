@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from rllib_lpdm.benchmarks.grid import grid, wandb
 from rllib_lpdm.benchmarks.measure import Row
 from rllib_lpdm.benchmarks.training import ppo, reinforce, runner
 from rllib_lpdm.benchmarks.updates import local_update, memory
@@ -12,6 +13,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "ppo": ppo,
     "local_update": local_update,
     "memory": memory,
+    "grid": grid,
+    "wandb": wandb,
 }
 
 __all__ = ["BENCHMARKS", "Row"]

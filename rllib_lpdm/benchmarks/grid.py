@@ -1,0 +1,129 @@
+"""What the driver of a grid spends on a cell, however long the cell itself takes."""
+
+import io
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from rllib_lpdm.benchmarks.measure import Row
+from rllib_lpdm.experiment.cell import new_record
+from rllib_lpdm.experiment.progress import Progress
+from rllib_lpdm.experiment.records import IterationLog, provenance, write_run
+from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment
+from rllib_lpdm.experiment.trials import TrialWatch, run_trials
+from rllib_lpdm.experiment.wandb import WandbSink
+
+CELLS = 10_000
+
+
+class _Stub(tune.Trainable):
+    """A cell that is over at once."""
+
+    def setup(self, config: dict[str, Any], job: dict[str, Any]) -> None:
+        pass
+
+    def step(self) -> dict[str, Any]:
+        counts = dict.fromkeys(("iterations", "env_steps", "new_iterations", "new_env_steps"), 1)
+        return {**counts, "score": 0.0, "seconds": 0.0, "done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        metrics: dict[str, Any] = super().get_auto_filled_metrics(*args, **kwargs)
+        metrics.pop("config", None)
+        return metrics
+
+
+def grid(cells: int = CELLS) -> list[Row]:
+    """Expands an experiment, and runs its cells under Tune with a stub in the cells' place."""
+    started = time.process_time()
+    experiment = Experiment(
+        name="grid",
+        environments=("CartPole-v1", "Hopper-v4", "Ant-v4", "Pusher-v4"),
+        algorithms=("reinforce", "ppo"),
+        methods=("bp", "lpdm"),
+        seeds=tuple(range(-(-cells // 16))),
+        changes={"iterations": 1},
+    )
+    all_cells = experiment.cells()[:cells]
+    job = {
+        "cells": {cell.name: cell for cell in all_cells},
+        "folder": Path("nowhere"),
+        "command": "",
+        "session": "",
+    }
+    progress = Progress(all_cells, {}, stream=io.StringIO())
+    watch = TrialWatch(job, progress, WandbSink("disabled", Path(), "grid"))
+    run_trials(all_cells, job, watch, trainable=_Stub)
+    if len(watch.ended) != cells:
+        raise RuntimeError(f"{cells - len(watch.ended)} of {cells} stubs did not end")
+    milliseconds = 1000 * (time.process_time() - started) / cells
+    return [_limit("grid", f"{cells:,} cells", milliseconds, 10.0, "ms/cell")]
+
+
+def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
+    """Logs rows of many cells at once to W&B's offline files, through the real client."""
+    per_report = 25
+    with tempfile.TemporaryDirectory() as directory:
+        folders = [_written_cell(Path(directory) / f"cell{k}", k) for k in range(cells)]
+        sink = WandbSink("offline", Path(directory), "benchmark")
+        opened = (0, 0.0)
+        for report in range(reports + 1):
+            for folder, log in folders:
+                log.append([_row(report * per_report + i + 1) for i in range(per_report)])
+                sink.update(folder)
+            _wait_until(sink, (report + 1) * per_report * cells)
+            if report == 0:  # opening the runs is not a matter of rows
+                opened = (sink.rows, sink.cpu_seconds)
+        milliseconds = 1000 * (sink.cpu_seconds - opened[1]) / (sink.rows - opened[0])
+        for folder, log in folders:
+            sink.finish(folder, failed=False)
+            log.close()
+        sink.close()
+    return [_limit("wandb", f"{cells} runs at once, offline", milliseconds, 1.0, "ms/row")]
+
+
+def _written_cell(folder: Path, seed: int) -> tuple[Path, IterationLog]:
+    cell = Cell("Hopper-v4", "ppo", "lpdm", seed, CellSettings.model_validate({}))
+    write_run(folder, new_record(cell, None, "", "") | provenance())
+    return folder, IterationLog(folder)
+
+
+def _row(iteration: int) -> dict[str, float]:
+    parts = ("hidden_1", "hidden_2", "hidden_3", "policy_head", "value_head")
+    return {
+        **dict.fromkeys(("iteration", "env_steps", "episodes"), iteration),
+        **{name: math.sin(iteration) for name in ("episode_return", "episode_length", "seconds")},
+        **{f"distance_loss_{layer}": math.cos(iteration + layer) for layer in (1, 2, 3)},
+        **{f"distance_error_{layer}": math.cos(iteration - layer) for layer in (1, 2, 3)},
+        **{f"grad_norm_{part}": math.exp(-iteration) for part in parts},
+        **dict.fromkeys(("policy_loss", "value_loss", "kl", "skipped_steps"), 1 / iteration),
+    }
+
+
+def _wait_until(sink: WandbSink, rows: int) -> None:
+    deadline = time.monotonic() + 120
+    while sink.rows < rows:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"W&B has {sink.rows} of {rows} rows after two minutes")
+        time.sleep(0.02)
+    time.sleep(0.2)  # the thread notes its time after the last row
+
+
+def _limit(benchmark: str, case: str, figure: float, limit: float, unit: str) -> Row:
+    return Row(
+        benchmark=benchmark,
+        case=case,
+        figure=figure,
+        reference=limit,
+        compared_with="the limit, CPU time of the driver",
+        unit=unit,
+        ratio=figure / limit,
+        target="<= 1",
+        met=figure <= limit,
+    )
