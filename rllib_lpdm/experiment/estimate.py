@@ -9,7 +9,7 @@ import gymnasium as gym
 
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.experiment.cell import algorithm_config
-from rllib_lpdm.experiment.spec import Cell
+from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.storage import read_runs
 
 PROBE_SECONDS = 0.1
@@ -38,8 +38,15 @@ class Probe:
 
 
 def plan(cells: Sequence[Cell], folder: Path) -> str:
-    """All cells with their state, then what those that are not finished will cost at most."""
-    runs = read_runs(folder) if folder.exists() else {}
+    """All cells with their state, then what those that are not finished will cost at most.
+
+    Raises:
+        ExperimentError: a ``run.json`` is damaged, or a cell cannot be trained.
+    """
+    try:
+        runs = read_runs(folder) if folder.exists() else {}
+    except ValueError as error:
+        raise ExperimentError(str(error)) from None
     finished = {name for name, run in runs.items() if run.get("status") == "finished"}
     lines = [f"{cell.name}{'  finished' if cell.name in finished else ''}" for cell in cells]
     pending = [cell for cell in cells if cell.name not in finished]
@@ -57,7 +64,12 @@ def _costs(cells: Sequence[Cell]) -> list[str]:
     steps = {cell.name: _most_steps(cell) for cell in cells}
     bounded = [cell for cell in cells if steps[cell.name] is not None]
     unbounded = sorted({cell.environment for cell in cells if steps[cell.name] is None})
-    probes = {key: probe(cell) for key, cell in {_key(cell): cell for cell in cells}.items()}
+    probes: dict[tuple[str, ...], Probe] = {}
+    for key, cell in {_key(cell): cell for cell in cells}.items():
+        try:
+            probes[key] = probe(cell)
+        except Exception as error:  # settings that do not go together, or with this machine
+            raise ExperimentError(f"{cell.name}: {' '.join(str(error).split())}") from error
     cpu_seconds = sum(
         (steps[cell.name] or 0) * probes[_key(cell)].seconds_per_step for cell in bounded
     )
@@ -77,10 +89,10 @@ def _costs(cells: Sequence[Cell]) -> list[str]:
 def probe(cell: Cell) -> Probe:
     """Trains a kind of cell for a moment, in this process and without Ray."""
     config = algorithm_config(cell)
+    config.learners(add_default_connectors_to_learner_pipeline=False)  # unused, and slow to build
     config.validate()
     runner = EpisodeRunner(config=config)
     learner = config.build_learner(env=runner.env)
-    learner.build()
     seconds = steps = 0.0
     row: dict[str, float] = {}
     iteration = 0

@@ -230,8 +230,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _delete(folder: Path, entries: Sequence[Path]) -> None:
     for entry in entries:
-        ours = entry.name in (PLAN_FILE, WANDB_FOLDER) or (entry / RUN_FILE).is_file()
-        if not ours:
+        if not (entry.name in (PLAN_FILE, WANDB_FOLDER) or _is_cell(entry)):
             raise ExperimentError(
                 f"{folder}: --overwrite would delete {entry.name!r}, which is not a cell; "
                 "choose another --output"
@@ -243,6 +242,14 @@ def _delete(folder: Path, entries: Sequence[Path]) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def _is_cell(entry: Path) -> bool:
+    """Whether it is a cell's folder, or what is left of one that was killed as it began."""
+    if not entry.is_dir():
+        return False
+    names = [file.name for file in entry.iterdir()]
+    return RUN_FILE in names or bool(names) and all(n.startswith(f".{RUN_FILE}.") for n in names)
 
 
 def _locked(folder: Path) -> Any:

@@ -15,6 +15,7 @@ from rllib_lpdm.experiment.records import (
     read_run,
 )
 from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.experiment.tensorboard import FOLDER as TENSORBOARD
 
 
 def results_folder(output: str | Path) -> Path:
@@ -71,8 +72,9 @@ def _read_remote_runs(folder: Any) -> dict[str, dict[str, Any]]:
 class RemoteCell:
     """Carries a cell's folder between its URL and the machine that trains it.
 
-    What is published is always whole: checkpoints first, then the rows, then ``run.json``, which
-    names the checkpoints; then those it no longer names are deleted.
+    What is published is always whole: checkpoints first, then the rows and what TensorBoard shows
+    of them, then ``run.json``, which names the checkpoints; then those it no longer names are
+    deleted.
 
     Args:
         remote: the cell's folder behind the URL.
@@ -112,6 +114,10 @@ class RemoteCell:
         for name in sorted(present - self._published):
             source = self._local / CHECKPOINTS / name
             self._fs.put(f"{source}/", f"{self._path(CHECKPOINTS, name)}/", recursive=True)
+        if (self._local / TENSORBOARD).is_dir():
+            self._fs.put(
+                f"{self._local / TENSORBOARD}/", f"{self._path(TENSORBOARD)}/", recursive=True
+            )
         for name in (ITERATIONS_FILE, RUN_FILE):
             if (self._local / name).exists():
                 self._fs.put_file(str(self._local / name), self._path(name))
