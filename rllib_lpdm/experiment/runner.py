@@ -249,7 +249,7 @@ def _is_cell(entry: Path) -> bool:
     if not entry.is_dir():
         return False
     names = [file.name for file in entry.iterdir()]
-    return RUN_FILE in names or bool(names) and all(n.startswith(f".{RUN_FILE}.") for n in names)
+    return RUN_FILE in names or (bool(names) and all(n.startswith(f".{RUN_FILE}.") for n in names))
 
 
 def _locked(folder: Path) -> Any:
