@@ -47,7 +47,7 @@ def _tune(options: argparse.Namespace, again: str) -> int:
         print(plan(cells, folder))
         return 0
     mode = resolve_mode(options.wandb)
-    print(f"{len(cells)} cells into {folder}", flush=True)
+    print(f"{len(cells)} cell{'s' if len(cells) != 1 else ''} into {folder}", flush=True)
     outcome = run_experiment(
         experiment,
         options.output,

@@ -58,8 +58,8 @@ def grid(cells: int = CELLS) -> list[Row]:
         "session": "",
     }
     progress = Progress(all_cells, {}, stream=io.StringIO())
-    watch = TrialWatch(job, progress, WandbSink("disabled", Path(), "grid"))
-    run_trials(all_cells, job, watch, trainable=_Stub)
+    watch = TrialWatch(all_cells, job, progress, WandbSink("disabled", Path(), "grid"))
+    run_trials(job, watch, trainable=_Stub)
     if len(watch.ended) != cells:
         raise RuntimeError(f"{cells - len(watch.ended)} of {cells} stubs did not end")
     milliseconds = 1000 * (time.process_time() - started) / cells

@@ -20,6 +20,7 @@ from rllib_lpdm.analysis.statistics import smoothed
 from rllib_lpdm.experiment.records import (
     IterationLog,
     checkpoints,
+    drop_unfinished_checkpoints,
     is_remote,
     newest_checkpoint,
     provenance,
@@ -81,7 +82,7 @@ class CellRun:
             **provenance(),
             "process": f"{os.getpid()}-{uuid.uuid4().hex}",
         }
-        self._write("running")
+        self._store("running")
         try:
             self._start()
         except Exception as error:
@@ -89,6 +90,7 @@ class CellRun:
             raise
 
     def _start(self) -> None:
+        drop_unfinished_checkpoints(self.folder)
         self._algo = algorithm_config(self.cell).build_algo()
         checkpoint = newest_checkpoint(self.folder)
         if checkpoint is not None:
@@ -149,7 +151,7 @@ class CellRun:
             self._board.append(rows)
         self._reports += 1
         if self.finished or self._reports % self.cell.settings.checkpoint_interval == 0:
-            save_checkpoint(self.folder, self.algo, self._log.returns)
+            save_checkpoint(self.folder, self.algo, self._log.returns, self._check_owner)
             self._write("finished" if self.finished else "running")
 
     def _check_owner(self) -> None:
@@ -158,9 +160,12 @@ class CellRun:
             raise SupersededError(f"{self._home}: another process has taken this cell over")
 
     def fail(self, error: Exception) -> None:
-        """Leaves the traceback in the folder, if the folder is still this process's."""
-        if isinstance(error, SupersededError):
-            return
+        """Leaves the traceback in the folder.
+
+        Raises:
+            SupersededError: the folder is no longer this process's.
+        """
+        self._check_owner()
         text = "".join(traceback.format_exception(error))
         self._record = with_failure(self._record, text, _iteration(self.folder))
         self._write("failed")
@@ -176,6 +181,10 @@ class CellRun:
             shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     def _write(self, status: str) -> None:
+        self._check_owner()
+        self._store(status)
+
+    def _store(self, status: str) -> None:
         self._record |= {
             "score": self._score() if self._log is not None else self._record.get("score"),
             "checkpoints": [path.name for path in checkpoints(self.folder).values()],

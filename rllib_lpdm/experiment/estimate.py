@@ -15,7 +15,7 @@ from rllib_lpdm.experiment.storage import read_runs
 PROBE_SECONDS = 0.1
 CHECKPOINTS_KEPT = 2  # the last and the best
 CHECKPOINT_FILES = 57_000  # bytes of a checkpoint besides its numbers: RLlib's records and names
-SCALAR_EVENT = 62  # bytes of one value in a TensorBoard file
+SCALAR_EVENT = 28  # bytes of one value in a TensorBoard file
 
 
 @dataclass(frozen=True)

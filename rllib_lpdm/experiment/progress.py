@@ -104,7 +104,7 @@ class Progress:
     def retried(self, name: str, reason: str) -> None:
         """The cell lost its process and waits for another."""
         self._move(name, "pending")
-        self._write(f"{name} goes on from its last checkpoint: {reason}")
+        self._write(f"{name} is started again: {reason}")
 
     # -- what is shown ----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +151,13 @@ def best_iteration(returns: Sequence[float], iterations: Iterable[int]) -> int:
     return min(iterations, key=lambda iteration: (-scores[iteration - 1], iteration))
 
 
-def save_checkpoint(folder: Path, algo: Any, returns: Sequence[float]) -> Path:
-    """Saves an Algorithm, and drops all checkpoints but this one and the best.
+def save_checkpoint(
+    folder: Path,
+    algo: Any,
+    returns: Sequence[float],
+    check: Callable[[], None] = lambda: None,
+) -> Path:
+    """Saves an Algorithm, and drops all earlier checkpoints but the best.
 
     The checkpoint appears under its name when it is whole and on the disk. Beside RLlib's files it
     holds ``weights.npz``, the module's parameters by name, which can be read without unpickling.
@@ -161,11 +166,10 @@ def save_checkpoint(folder: Path, algo: Any, returns: Sequence[float]) -> Path:
         folder: the cell's folder.
         algo: its LocalAlgorithm.
         returns: (iterations done,) mean episode return of each iteration.
+        check: called when the checkpoint is about to appear; raises if it must not.
     """
     parent = folder / CHECKPOINTS
     parent.mkdir(parents=True, exist_ok=True)
-    for unfinished in parent.glob(".*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
     temporary = parent / f".{uuid.uuid4().hex}"
     final = parent / f"iteration_{algo.iterations_done:08d}"
     try:
@@ -173,18 +177,25 @@ def save_checkpoint(folder: Path, algo: Any, returns: Sequence[float]) -> Path:
         np.savez(temporary / WEIGHTS_FILE, **algo.numpy_weights())
         for path in temporary.rglob("*"):
             _sync(path)
+        check()
         if final.exists():
             shutil.rmtree(final)
         os.replace(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    found = checkpoints(folder)
-    best = best_iteration(returns, found)
-    for iteration, path in found.items():
+    made = {i: path for i, path in checkpoints(folder).items() if i <= algo.iterations_done}
+    best = best_iteration(returns, made)
+    for iteration, path in made.items():
         if iteration not in (best, algo.iterations_done):
             shutil.rmtree(path)
     return final
+
+
+def drop_unfinished_checkpoints(folder: Path) -> None:
+    """Deletes what processes left that ended while they saved."""
+    for unfinished in (folder / CHECKPOINTS).glob(".*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,6 @@ from rllib_lpdm.experiment.trials import (
 from rllib_lpdm.experiment.wandb import WandbSink
 
 PLAN_FILE, LOCK_FILE, WANDB_FOLDER = ".experiment.json", ".lock", "wandb"
-PASSES = 3  # of cells that Tune gave up although nothing speaks against them
 
 Runs = dict[str, dict[str, Any]]
 
@@ -102,85 +102,53 @@ def run_experiment(
         wandb_files = Path(f"{experiment.name}-wandb") if is_remote(folder) else folder
         sink = WandbSink(wandb, wandb_files, experiment.name)
         progress = Progress(cells, {name: runs[name].get("score") for name in finished})
-        watch = TrialWatch(job, progress, sink)
         pending = [cell for cell in cells if cell.name not in finished]
-        stopped_by: int | None = None
+        watch = TrialWatch(pending, job, progress, sink)
+        signals: list[int] = []
         sync = None
         try:
             if pending and experiment.in_process:
-                _run_here(pending, job, watch, progress, sink)
+                _run_here(pending, job, watch, progress)
             elif pending:
                 with _ray_session(address) as can_grow:
                     if not can_grow:
                         check_resources(pending)
-                    with progress:
-                        stopped_by = _run_passes(pending, job, watch, max_concurrent)
+                    with progress, termination_as_interrupt() as signals:
+                        run_trials(job, watch, max_concurrent)
         finally:
             sync = sink.close()
-    names = {cell.name for cell in cells}
+    interrupted = pending and watch.queue.open and not watch.disk_error
     failed = {name: watch.failed[name] for name in job["cells"] if name in watch.failed}
     done = finished | (watch.ended - failed.keys())
-    if stopped_by is None and watch.disk_error is None:
-        failed |= {name: watch.lost.get(name, "was lost") for name in names - done - failed.keys()}
     return Outcome(
         folder,
         [cell.name for cell in cells if cell.name in done],
         failed,
-        stopped_by,
+        next(iter(signals), signal.SIGINT) if interrupted else None,
         watch.disk_error,
         sync,
     )
 
 
-def _run_passes(
-    cells: Sequence[Cell], job: dict[str, Any], watch: TrialWatch, max_concurrent: int | None
-) -> int | None:
-    """Runs the cells; those that Tune itself dropped, when a node died at a bad moment, again.
-
-    Returns:
-        The signal that ended it, None where all cells have had their run.
-    """
-    for _ in range(PASSES):
-        left = [cell for cell in cells if cell.name not in watch.ended]
-        if not left or watch.disk_error is not None:
-            break
-        watch.lost.clear()
-        with termination_as_interrupt() as signals:
-            run_trials(left, job, watch, max_concurrent)
-        unheard = [cell for cell in left if cell.name not in watch.ended | watch.lost.keys()]
-        if unheard and watch.disk_error is None:
-            return signals[0] if signals else 2
-    return None
-
-
 def _run_here(
-    cells: Sequence[Cell],
-    job: dict[str, Any],
-    watch: TrialWatch,
-    progress: Progress,
-    sink: WandbSink,
+    cells: Sequence[Cell], job: dict[str, Any], watch: TrialWatch, progress: Progress
 ) -> None:
     """One cell after the other in this process, each once: for a debugger."""
     quiet_environments()
     with _ray_session(None, num_cpus=1 + max(cell.settings.env_runners for cell in cells)):
         for cell in cells:
-            home = job["folder"] / cell.name
             progress.started(cell.name)
             run: CellRun | None = None
             try:
-                run = CellRun(cell, home, job["command"], job["session"])
+                run = CellRun(cell, job["folder"] / cell.name, job["command"], job["session"])
                 while not run.finished:
-                    progress.reported(cell.name, run.step())
-                    sink.update(home)
-                progress.completed(cell.name)
+                    watch.report(cell.name, run.step())
+                watch.finish(cell.name)
             except Exception as error:
+                watch.finish(cell.name, f"{type(error).__name__}: {error}")
                 if len(cells) == 1:
                     raise
-                watch.failed[cell.name] = f"{type(error).__name__}: {error}"
-                progress.failed(cell.name, watch.failed[cell.name])
             finally:
-                watch.ended.add(cell.name)
-                sink.finish(home, failed=cell.name in watch.failed)
                 if run is not None:
                     run.close()
 
@@ -218,8 +186,13 @@ def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
 def _disk_errors_explained(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise ExperimentError(f"{folder}: cannot be used: {error.strerror or error}") from error
+    except ExperimentError:
+        raise
+    except Exception as error:  # behind a URL, of any class
+        if not isinstance(error, OSError) and not is_remote(folder):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ExperimentError(f"{folder}: cannot be used: {reason}") from error
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -318,13 +291,15 @@ def _say_what_resumes(folder: Path, cells: Sequence[Cell], runs: Runs, finished:
         f"{continued} go on from a checkpoint, {len(cells) - len(finished) - continued} begin"
     )
     if planned and names - planned:
-        print(f"{len(names - planned)} cells are new in the file, such as {min(names - planned)}")
+        print(f"new in the file: {_some(names - planned)}")
     if planned - names:
-        print(
-            f"{len(planned - names)} cells are no longer in the file and are left as they are, "
-            f"such as {min(planned - names)}"
-        )
+        print(f"no longer in the file, and left as they are: {_some(planned - names)}")
     sys.stdout.flush()
+
+
+def _some(names: set[str]) -> str:
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{min(names)}{others}"
 
 
 def _write_plan(folder: Path, cells: Sequence[Cell]) -> None:
@@ -346,6 +321,8 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
     Yields:
         Whether it is a cluster, which may have nodes later that it has not now.
     """
+    if os.environ.get("RAY_ADDRESS") == "":
+        del os.environ["RAY_ADDRESS"]
     address = address or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         yield len(ray.nodes()) > 1

@@ -37,6 +37,8 @@ def results_folder(output: str | Path) -> Path:
         folder: Any = UPath(text, use_listings_cache=False)  # others write there, too
         if "://" not in str(folder) or text.endswith("://"):
             raise ValueError("names no folder of a file system that is known")
+        if text.startswith("memory:"):
+            raise ValueError("is in this process's memory, where no other process could write")
         (folder / "name").exists()  # asks the server, which may be out of reach
     except Exception as error:  # a file system raises whatever it meets
         reason = " ".join(str(error).split()) or type(error).__name__

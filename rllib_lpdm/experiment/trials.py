@@ -4,24 +4,25 @@ import errno
 import functools
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import ray
 from ray import cloudpickle, tune
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from rllib_lpdm.experiment.cell import (
     CellRun,
-    SupersededError,
     given_up,
     new_record,
     with_failure,
@@ -32,6 +33,12 @@ from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.wandb import WandbSink
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+AWS_SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SECURITY_TOKEN",
+    "AWS_SESSION_TOKEN",
+)
 NEVER = str(10**9)  # seconds
 PENDING = "64"
 
@@ -39,8 +46,8 @@ PENDING = "64"
 class CellTrainable(tune.Trainable):
     """A cell as Tune sees it: every step is one report of many iterations.
 
-    An error is raised, so that Tune starts the cell again in a new process, until the cell's
-    ``retries`` are used up; then the trial ends with ``failed`` in its result.
+    An error ends the process, and :class:`TrialWatch` decides whether the cell gets another one.
+    Only where a new process cannot help does the trial end with ``failed`` in its result.
     """
 
     def setup(self, config: dict[str, Any], job: dict[str, Any]) -> None:
@@ -52,39 +59,21 @@ class CellTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if not is_remote(self._home) and not self._home.parent.is_dir():
-            return self._failure(
+            return _failure(
                 f"{self._home.parent} does not exist on node {ray.util.get_node_ip_address()}: "
                 "--output must be on a file system that all nodes share, or a URL such as "
                 "s3://bucket/folder"
             )
         try:
             if self._run is None:
-                if self._failures_recorded() and self._given_up():
-                    return self._failure("its process was lost too often")
                 self._run = CellRun(
                     self._cell, self._home, self._job["command"], self._job["session"]
                 )
             return {**self._run.step(), "done": self._run.finished}
-        except SupersededError:
+        except OSError as error:
+            if error.errno in DISK_ERRORS:
+                return _failure(_last_line(error), disk=True)
             raise
-        except Exception as error:
-            if self._failures_recorded() and not self._given_up() and not _is_of_disk(error):
-                raise
-            return self._failure(_last_line(error), disk=_is_of_disk(error))
-
-    def _failures_recorded(self) -> bool:
-        """Whether the last error stands in ``run.json``; where it cannot, retries have no end."""
-        try:
-            run = read_run(self._home) or {}
-        except (OSError, ValueError):
-            return False
-        return run.get("status") == "failed" and run.get("session") == self._job["session"]
-
-    def _given_up(self) -> bool:
-        return given_up(read_run(self._home) or {})
-
-    def _failure(self, reason: str, disk: bool = False) -> dict[str, Any]:
-        return {"failed": reason, "disk": disk, "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next cell in this process: everything is built anew, only the imports are kept."""
@@ -103,27 +92,37 @@ class CellTrainable(tune.Trainable):
         return metrics
 
 
-class CellQueue(Searcher):
-    """Gives Tune one cell after the other, at a cost that does not grow with their number.
+def _failure(reason: str, disk: bool = False) -> dict[str, Any]:
+    return {"failed": reason, "disk": disk, "done": True}
 
-    (A ``grid_search`` of all cells is copied whole for every trial.)
+
+class CellQueue(Searcher):
+    """Gives Tune one cell after the other, and those whose process was lost once more.
+
+    What a cell costs here does not grow with their number. (Of a ``grid_search``, all values are
+    copied for every trial.)
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         super().__init__()
-        self._left = deque(cells)
-
-    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        return True
+        self._waiting = deque(cells)
+        self.open = len(cells)  # cells that have not ended
 
     def suggest(self, trial_id: str) -> Any:
         """What distinguishes a trial; kept small, because Tune copies and encodes it often."""
-        if not self._left:
-            return Searcher.FINISHED
-        cell = self._left.popleft()
+        if not self._waiting:
+            return None if self.open else Searcher.FINISHED
+        cell = self._waiting.popleft()
         settings = cell.settings
         resources = (settings.cpus, settings.env_runners, settings.placement)
         return {"cell": {"name": cell.name, "resources": resources}}
+
+    def again(self, cell: Cell) -> None:
+        """The cell needs another trial."""
+        self._waiting.append(cell)
+
+    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
+        return True
 
     def on_trial_complete(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to learn from."""
@@ -138,25 +137,45 @@ class CellQueue(Searcher):
 
 
 class TrialWatch(tune.Callback):
-    """Follows the trials: tells progress and W&B, records the ends of lost processes.
+    """Follows the trials: tells progress and W&B, gives a cell that was lost another trial.
+
+    Args:
+        cells: those to run.
+        job: what all trials share: ``cells`` by name, ``folder``, ``command``, ``session``.
+        progress: hears of everything.
+        wandb: likewise.
 
     Attributes:
+        queue: of the cells.
         ended: names of the cells that finished or failed for good.
         failed: of those that failed, the reason.
-        lost: of those that Tune gave up before their retries were used up, the reason.
         disk_error: why nothing can be written any more; None while it can.
     """
 
-    def __init__(self, job: dict[str, Any], progress: Progress, wandb: WandbSink) -> None:
+    def __init__(
+        self, cells: Sequence[Cell], job: dict[str, Any], progress: Progress, wandb: WandbSink
+    ) -> None:
         self._job, self._progress, self._wandb = job, progress, wandb
+        self._recorded: Counter[str] = Counter()  # failures in run.json that were reckoned with
+        self.queue = CellQueue(cells)
         self.ended: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.lost: dict[str, str] = {}
         self.disk_error: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune saves its callbacks for a way to resume that is not used here."""
         return {}
+
+    def finish(self, name: str, failure: str | None = None) -> None:
+        """A cell has ended, by a failure or well."""
+        self.ended.add(name)
+        self.queue.open -= 1
+        if failure is None:
+            self._progress.completed(name)
+        else:
+            self.failed[name] = failure
+            self._progress.failed(name, failure)
+        self._wandb.finish(self._job["folder"] / name, failed=failure is not None)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._progress.started(str(trial))
@@ -165,50 +184,45 @@ class TrialWatch(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if "failed" not in result:
-            self._progress.reported(str(trial), result)
-            self._wandb.update(self._home(trial))
+            self.report(str(trial), result)
+
+    def report(self, name: str, result: dict[str, Any]) -> None:
+        """A cell has made a step."""
+        self._progress.reported(name, result)
+        self._wandb.update(self._job["folder"] / name)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        name, result = str(trial), trial.last_result or {}
-        if not result.get("done"):  # stopped with all others
-            return
-        self.ended.add(name)
-        reason = result.get("failed")
-        if reason is None:
-            self._progress.completed(name)
-        else:
-            self.failed[name] = reason
-            self._progress.failed(name, reason)
-            if result.get("disk"):
-                self.disk_error = reason
-        self._wandb.finish(self._home(trial), failed=reason is not None)
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tune starts the trial again; a process that was lost could not say why."""
-        reason, lost_node, in_python = _end_of(trial)
-        if not lost_node and not in_python:
-            self._record_lost_process(str(trial), reason)
-        self._progress.retried(str(trial), reason)
+        result = trial.last_result or {}
+        if result.get("disk"):
+            self.disk_error = result["failed"]
+        elif result.get("done"):  # else it was stopped with all others
+            self.finish(str(trial), result.get("failed"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        reason, _, _ = _end_of(trial)
-        self.lost[str(trial)] = reason
-        self._progress.retried(str(trial), reason)
+        name, end = str(trial), _end_of(trial)
+        if end.lost_node or self._may_go_on(name, end):
+            self._progress.retried(name, end.reason)
+            self.queue.again(self._job["cells"][name])
+        else:
+            self.finish(name, end.reason)
 
-    def _record_lost_process(self, name: str, reason: str) -> None:
+    def _may_go_on(self, name: str, end: "_End") -> bool:
+        """Whether a cell has retries left; records the failure if its process could not."""
         home: Path = self._job["folder"] / name
         try:
             run = read_run(home)
             if run is None or run.get("session") != self._job["session"]:
                 cell = self._job["cells"][name]
                 run = new_record(cell, run, self._job["command"], self._job["session"])
-            write_run(home, with_failure(run, reason, max(checkpoints(home), default=0)))
-        except (OSError, ValueError) as error:
-            self._progress.retried(name, f"its failure cannot be recorded: {error}")
-
-    def _home(self, trial: Any) -> Path:
-        home: Path = self._job["folder"] / str(trial)
-        return home
+            if len(run["failures"]) == self._recorded[name]:
+                run = with_failure(
+                    run, f"{end.reason}\n{end.text}", max(checkpoints(home), default=0)
+                )
+                write_run(home, run)
+        except (OSError, ValueError):  # retries that cannot be counted would have no end
+            return False
+        self._recorded[name] = len(run["failures"])
+        return not given_up(run)
 
 
 class _StopOnDiskError(tune.Stopper):
@@ -225,20 +239,18 @@ class _StopOnDiskError(tune.Stopper):
 
 
 def run_trials(
-    cells: Sequence[Cell],
     job: dict[str, Any],
     watch: TrialWatch,
     max_concurrent: int | None = None,
     trainable: type[tune.Trainable] = CellTrainable,
 ) -> None:
-    """Runs cells under Tune until all have ended, or a signal or a full disk ends it.
+    """Runs the cells of a watch under Tune until all have ended, or a signal or full disk ends it.
 
     Tune's own state is in a temporary folder: a cell's folder is all that is needed to continue.
 
     Args:
-        cells: those to run.
-        job: what all trials share: ``cells`` by name, ``folder``, ``command``, ``session``.
-        watch: hears of everything.
+        job: what all trials share.
+        watch: has the cells, and hears of everything.
         max_concurrent: cells that run at once; None for as many as there are CPUs.
         trainable: what a trial does.
     """
@@ -247,14 +259,16 @@ def run_trials(
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = NEVER
     # Cells that wait for a place at once, by which a cluster sees that it may grow.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", PENDING)
+    # Ray logs the variables that Tune hands to a trial; nodes have credentials of their own.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     state = tempfile.mkdtemp(prefix="rllib_lpdm-tune-")
     try:
         tune.Tuner(
             tune.with_resources(tune.with_parameters(trainable, job=job), _resources),
             tune_config=tune.TuneConfig(
-                search_alg=CellQueue(cells),
-                num_samples=len(cells),
+                search_alg=watch.queue,
+                num_samples=-1,  # the queue says when all have ended
                 reuse_actors=True,
                 max_concurrent_trials=max_concurrent,
                 trial_name_creator=_trial_name,
@@ -266,7 +280,7 @@ def run_trials(
                 verbose=0,
                 callbacks=[watch],
                 stop=_StopOnDiskError(watch),
-                failure_config=tune.FailureConfig(max_failures=-1),  # CellTrainable counts them
+                failure_config=tune.FailureConfig(max_failures=0),  # the queue tries again
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False
                 ),
@@ -337,25 +351,36 @@ def _trial_name(trial: Any) -> str:
     return name
 
 
-def _end_of(trial: Any) -> tuple[str, bool, bool]:
-    """Why a trial's process ended: the reason, whether its node was lost, whether it was Python."""
+class _End(NamedTuple):
+    """Why the process of a trial ended.
+
+    Attributes:
+        reason: in one line.
+        text: all that is known.
+        lost_node: whether its node, or the connection to it, was lost.
+    """
+
+    reason: str
+    text: str
+    lost_node: bool = False
+
+
+def _end_of(trial: Any) -> _End:
     error: Any = None  # as Tune has written it down on this machine
     if trial.pickled_error_file is not None:
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    text = str(error)
     if isinstance(error, ray.exceptions.RayTaskError):
-        return _last_line(error.cause or error), False, True
-    text = " ".join(str(error).split())
+        return _End(_last_line(error.cause or error), text)
     if isinstance(error, ray.exceptions.ActorUnavailableError):
-        return "its node does not answer", True, False
-    if isinstance(error, ray.exceptions.RayActorError) and (
-        error.preempted or "node has died" in text
-    ):
-        return "its node was lost", True, False
-    return f"its process was lost: {text}", False, False
-
-
-def _is_of_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in DISK_ERRORS
+        return _End("its node does not answer", text, lost_node=True)
+    if isinstance(error, ray.exceptions.RayActorError):
+        if error.preempted or "node has died" in text:
+            return _End("its node was lost", text, lost_node=True)
+        if error.actor_init_failed:
+            return _End(text.strip().splitlines()[-1], text)
+    detail = re.search(r"Worker exit detail: (.+?)(\. |$)", text, re.MULTILINE)
+    return _End(f"its process was lost: {detail[1] if detail else text[:200]}", text)
 
 
 def _last_line(error: BaseException) -> str:

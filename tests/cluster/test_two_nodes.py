@@ -1,0 +1,138 @@
+"""A grid over two nodes, of which one is lost: by a power cut, or because its cable was pulled."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rllib_lpdm import tune
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.records import read_run
+from rllib_lpdm.experiment.runner import run_experiment
+from tests.cluster.hosts import TwoHosts, require_namespaces
+from tests.experiment.files import write
+from tests.experiment.processes import wait_until
+from tests.experiment.traces import progress_of, status, trace
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "iterations": 60,
+    "iterations_per_report": 1,
+    "checkpoint_interval": 2,
+    "hidden_sizes": [32, 32],
+}
+CELLS = [f"Hopper-v4_ppo_lpdm_s{seed}" for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("file")
+    return write(
+        folder, "grid.yaml", environments=["Hopper-v4"], seeds=len(CELLS), settings=SETTINGS
+    )
+
+
+@pytest.fixture(scope="module")
+def reference(file, ray_session, tmp_path_factory):
+    """The traces of a run on one machine that nothing disturbed."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    assert not run_experiment(load_experiment(file, ["in_process=true"]), output).failed
+    return {cell: trace(output / "grid" / cell) for cell in CELLS}
+
+
+@pytest.fixture(scope="module")
+def two_hosts(tmp_path_factory):
+    require_namespaces()
+    with TwoHosts(tmp_path_factory.mktemp("hosts")) as hosts:
+        yield hosts
+
+
+@pytest.fixture
+def hosts(two_hosts):
+    """Both hosts with Ray, whatever the test before did to them."""
+    two_hosts.start()
+    yield two_hosts
+    two_hosts.kill(two_hosts.worker)
+
+
+@contextmanager
+def running(hosts, file, output):
+    """A run whose driver is on the head, from when both nodes have trained to a checkpoint.
+
+    Gives the driver and a cell that the second node is training.
+    """
+    words = [sys.executable, "-m", "rllib_lpdm.tune", file, "--output", output]
+    words += ["--address", hosts.address, "--wandb", "disabled"]
+    log = output / "driver.log"
+    driver = hosts.run(hosts.head, *words, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
+    folders = [output / "grid" / cell for cell in CELLS]
+    trained = {hosts.head: set(), hosts.worker: set()}
+
+    def both_busy():
+        assert driver.poll() is None, log.read_text()
+        for host, seen in trained.items():
+            now = hosts.trained(host, folders)
+            seen.update(now)
+        there = [folder for folder in now if progress_of(folder)]
+        return trained[hosts.head] and there
+
+    try:
+        (cell, *_) = wait_until(both_busy, "both nodes were busy")
+        assert not trained[hosts.head] & trained[hosts.worker]
+        yield driver, cell
+    finally:
+        if driver.poll() is None:
+            driver.kill()
+            driver.wait()
+
+
+def assert_ends_as_if_nothing_had_happened(driver, output, reference):
+    assert driver.wait(300) == 0, (output / "driver.log").read_text()
+    assert_complete(output, reference)
+
+
+def assert_complete(output, reference):
+    for cell in CELLS:
+        assert trace(output / "grid" / cell) == reference[cell]
+        assert read_run(output / "grid" / cell)["failures"] == []
+
+
+def test_the_cells_of_a_node_that_was_killed_go_on_elsewhere(hosts, file, reference, tmp_path):
+    with running(hosts, file, tmp_path) as (driver, cell):
+        assert status(cell) == "running"
+        hosts.kill(hosts.worker)
+        assert_ends_as_if_nothing_had_happened(driver, tmp_path, reference)
+
+
+def test_the_cells_of_a_node_that_was_cut_off_go_on_elsewhere_while_it_still_writes(
+    hosts, file, reference, tmp_path
+):
+    with running(hosts, file, tmp_path) as (driver, cell):
+        lost = hosts.trained(hosts.worker, [cell])[cell]
+        taken = read_run(cell)["process"]
+        os.kill(lost.pid, signal.SIGSTOP)  # so that it wakes in the midst of a report
+        at_cut = progress_of(cell)
+        hosts.cut()
+        wait_until(lambda: read_run(cell)["process"] != taken, "the cell was taken over")
+        wait_until(lambda: progress_of(cell) > at_cut, "the cell went on")
+        assert lost.alive()
+        os.kill(lost.pid, signal.SIGCONT)
+        assert_ends_as_if_nothing_had_happened(driver, tmp_path, reference)
+
+
+def test_a_run_whose_driver_and_nodes_were_all_killed_is_resumed_on_another_machine(
+    hosts, file, reference, tmp_path
+):
+    with running(hosts, file, tmp_path) as (driver, cell):
+        driver.kill()
+        for host in (hosts.worker, hosts.head):
+            hosts.kill(host)
+        assert status(cell) == "running"
+    words = [str(file), "--output", str(tmp_path), "--wandb", "disabled", "--resume"]
+    assert tune.main(words) == 0
+    assert_complete(tmp_path, reference)

@@ -1,0 +1,153 @@
+"""What a dry run says of a grid is true, and saying it starts and writes nothing."""
+
+import json
+from typing import get_args
+
+import gymnasium as gym
+import pytest
+import ray
+
+from rllib_lpdm import tune
+from rllib_lpdm.algorithms.settings import Method
+from rllib_lpdm.experiment import estimate
+from rllib_lpdm.experiment.cell import CellRun
+from rllib_lpdm.experiment.estimate import CHECKPOINTS_KEPT, Probe, disk_bytes, plan, probe
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.spec import ALGORITHMS, Cell, CellSettings
+from tests.experiment.files import CONFIGS, write
+
+SMALL = {"hidden_sizes": (8, 8), "iterations": 40}
+PAPER = {"hidden_sizes": (64, 128, 256), "iterations": 20}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Probes that all find the same: a millisecond a step, 100 bytes a row, 1000 parameters."""
+    fixed = Probe(1e-3, row_bytes=100, columns=10, parameters=1000, frozen_parameters=0)
+    monkeypatch.setattr(estimate, "probe", lambda cell: fixed)
+    return fixed
+
+
+def finish(folder, cell):
+    (folder / cell.name).mkdir(parents=True)
+    (folder / cell.name / "run.json").write_text(json.dumps({"status": "finished"}))
+
+
+def test_cells_are_listed_with_those_that_are_finished_and_the_sums_are_of_the_others(
+    tmp_path, measured
+):
+    cells = load_experiment(
+        write(tmp_path, algorithms=["reinforce", "ppo"], seeds=2, settings={"iterations": 90})
+    ).cells()
+    finish(tmp_path / "grid", cells[0])
+    *names, counts, steps, hours, disk = plan(cells, tmp_path / "grid").splitlines()
+    assert names == [f"{cells[0].name}  finished", *(cell.name for cell in cells[1:])]
+    assert counts.startswith("4 cells, 1 finished, 3 to run, 270 iterations in all")
+    # An episode of CartPole-v1 has 500 steps at most; one an iteration, or PPO's four.
+    assert steps.startswith(f"at most {90 * 500 * (1 + 4 + 4):,} environment steps")
+    assert hours.startswith(f"about {90 * 500 * 9 * 1e-3 / 3600:.2g} CPU hours")
+    one = disk_bytes(cells[0], measured)
+    assert (
+        disk
+        == f"about {3 * one / 1e6:.1f} MB on disk, {one / 1e6:.1f} MB to {one / 1e6:.1f} MB a cell"
+    )
+
+
+def test_a_grid_that_is_finished_costs_nothing(tmp_path):
+    (cell,) = load_experiment(write(tmp_path)).cells()
+    finish(tmp_path / "grid", cell)
+    assert plan([cell], tmp_path / "grid").splitlines()[1:] == [
+        f"1 cells, 1 finished, 0 to run, 0 iterations in all, into {tmp_path / 'grid'}"
+    ]
+
+
+def test_an_environment_without_a_time_limit_is_named_and_not_counted(
+    tmp_path, measured, monkeypatch
+):
+    monkeypatch.setitem(gym.registry, "Endless-v0", gym.envs.registration.EnvSpec("Endless-v0"))
+    cells = load_experiment(write(tmp_path, environments=["CartPole-v1", "Endless-v0"])).cells()
+    text = plan(cells, tmp_path / "grid")
+    assert f"at most {2 * 4 * 500:,} environment steps" in text
+    assert "steps and hours without Endless-v0, which has no time limit" in text
+
+
+def test_cells_that_are_alike_are_measured_once(tmp_path, measured, monkeypatch):
+    asked = []
+    monkeypatch.setattr(estimate, "probe", lambda cell: asked.append(cell) or measured)
+    plan(load_experiment(CONFIGS / "grid.yaml").cells(), tmp_path / "grid")
+    assert len(asked) == 72
+
+
+def test_a_dry_run_starts_no_ray_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path, "small.yaml", algorithms=list(ALGORITHMS))
+    before = sorted(tmp_path.rglob("*"))
+    assert tune.main([str(file), "--dry-run"]) == 0
+    printed = capsys.readouterr()
+    assert "CPU hours" in printed.out
+    assert printed.err == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_settings_that_cannot_be_trained_are_one_line_that_names_the_cell(tmp_path, capsys):
+    settings = {"iterations": 1, "bootstrap_truncated": True}
+    file = write(tmp_path, algorithms=["reinforce"], settings=settings)
+    assert tune.main([str(file), "--output", str(tmp_path), "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: CartPole-v1_reinforce_lpdm_s0: bootstrap_truncated needs")
+
+
+def test_a_damaged_run_file_is_one_line_that_names_it(tmp_path, capsys):
+    run_file = tmp_path / "file" / "CartPole-v1_ppo_lpdm_s0" / "run.json"
+    run_file.parent.mkdir(parents=True)
+    run_file.write_text("{")
+    assert tune.main([str(write(tmp_path)), "--output", str(tmp_path), "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(run_file) in line
+
+
+def size(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def size_with_all_checkpoints(cell, folder):
+    """Trains a cell; the size of its folder, had the best iteration not been the last."""
+    run = CellRun(cell, folder / cell.name, "a command")
+    while not run.finished:
+        run.step()
+    run.close()
+    kept = list((run.folder / "checkpoints").iterdir())
+    return size(run.folder) + (CHECKPOINTS_KEPT - len(kept)) * size(kept[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("environment", "network"), [("CartPole-v1", SMALL), ("Hopper-v4", PAPER)])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("method", get_args(Method))
+def test_the_disk_of_a_cell_is_as_large_as_said(
+    tmp_path, ray_session, environment, network, algorithm, method
+):
+    settings = CellSettings(**network, iterations_per_report=5, tensorboard=True)
+    cell = Cell(environment, algorithm, method, 0, settings)
+    actual = size_with_all_checkpoints(cell, tmp_path)
+    board = size(tmp_path / cell.name / "tensorboard")
+    measured = probe(cell)
+    assert disk_bytes(cell, measured) == pytest.approx(actual, rel=0.2)
+    plain = Cell(
+        environment, algorithm, method, 0, settings.model_copy(update={"tensorboard": False})
+    )
+    assert disk_bytes(plain, measured) == pytest.approx(actual - board, rel=0.2)
+
+
+@pytest.mark.slow
+def test_the_rows_of_a_long_cell_have_the_size_that_is_said(tmp_path, ray_session):
+    settings = CellSettings(hidden_sizes=(8, 8), iterations=1500, tensorboard=True)
+    cell = Cell("CartPole-v1", "reinforce", "lpdm", 0, settings)
+    actual = size_with_all_checkpoints(cell, tmp_path)
+    rows = size(tmp_path / cell.name) - size(tmp_path / cell.name / "checkpoints")
+    assert rows > actual / 2
+    assert disk_bytes(cell, probe(cell)) == pytest.approx(actual, rel=0.2)

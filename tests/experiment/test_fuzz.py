@@ -1,0 +1,348 @@
+"""Whatever stands in an experiment file, reading it ends soon, in a grid or in one clear line."""
+
+import copy
+import datetime
+import json
+import re
+import time
+import tracemalloc
+import unicodedata
+
+import gymnasium as gym
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.spec import CellSettings, ExperimentError, ExperimentFile
+from tests.experiment.files import CONFIGS
+
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+GOOD = """\
+environments: [CartPole-v1, Acrobot-v1]
+algorithms: [ppo, reinforce]
+methods: [lpdm, bp]
+settings: {iterations: 2, lr: 1.0e-3}
+"""
+
+
+def fuzzed(examples):
+    """Settings of a fuzz test: the same examples in every run, and no time limit for one."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def outcome(path, changes=()):
+    """Reads a file, and checks what comes of it: cells, or the one line of a refusal."""
+    try:
+        experiment = load_experiment(path, changes)
+        cells = experiment.cells()
+    except ExperimentError as error:
+        line = str(error)
+        assert line.splitlines() == [line]
+        assert line.startswith((str(path.parent), "--set"))
+        assert len(line) < 1000
+        assert not [character for character in line if unicodedata.category(character) == "Cc"]
+        return line
+    assert cells
+    assert SAFE.fullmatch(experiment.name)
+    assert all(SAFE.fullmatch(cell.name) for cell in cells)
+    assert len({cell.name for cell in cells}) == len(cells)
+    json.dumps([cell.settings.model_dump(mode="json") for cell in cells[:100]], allow_nan=False)
+    return cells
+
+
+# -- what may stand in a file ---------------------------------------------------------------------
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
+    ["", "../x", "/abs", "..", "module:CartPole-v1", "CartPole-v1", "ppo", "bp", "1e999", "a" * 300]
+)
+NUMBERS = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([0, -1, 1, 2**31, 2**64, 10**400, -(10**4000), 0.5, 1e308])
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | NUMBERS
+    | TEXTS
+    | st.binary(max_size=8)
+    | st.dates()
+    | st.datetimes(timezones=st.sampled_from([None, datetime.UTC]))
+)
+KEYS = (
+    st.sampled_from([*ExperimentFile.model_fields, *CellSettings.model_fields, "when", "set"])
+    | TEXTS
+    | NUMBERS
+    | st.none()
+    | st.dates()
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(KEYS, children, max_size=4)
+        | st.sets(st.integers() | TEXTS, max_size=3)
+    ),
+    max_leaves=12,
+)
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "lr": st.floats(1e-6, 1),
+        "hidden_sizes": st.lists(st.integers(1, 9), max_size=3),
+        "gamma": st.floats(0, 1),
+        "max_rows": st.none() | st.integers(2, 9),
+        "tensorboard": st.booleans(),
+        "retries": st.integers(0, 3),
+    },
+)
+CONDITIONS = st.fixed_dictionaries(
+    {}, optional={"environment": st.just("CartPole-v1"), "method": st.lists(st.just("bp"))}
+)
+FILES = st.fixed_dictionaries(
+    {
+        "environments": st.lists(
+            st.sampled_from(sorted(gym.registry)), min_size=1, max_size=3, unique=True
+        ),
+        "algorithms": st.sampled_from([["ppo"], ["reinforce", "reinforce_baseline"]]),
+        "methods": st.sampled_from([["bp"], ["lpdm", "lpdm_guided", "frozen"]]),
+        "settings": SETTINGS.map(lambda some: {"iterations": 3, **some}),
+    },
+    optional={
+        "seeds": st.integers(1, 3) | st.lists(st.integers(0, 99), min_size=1, unique=True),
+        "overrides": st.lists(
+            st.fixed_dictionaries({"when": CONDITIONS, "set": SETTINGS}), max_size=2
+        ),
+        "variants": st.dictionaries(
+            st.from_regex(r"\A[a-z0-9.-]{1,5}\Z"), SETTINGS | TREES, max_size=2
+        ),
+        "name": st.just("grid"),
+    },
+)
+
+
+def places(tree, path=()):
+    """The paths to all parts of a tree."""
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, part in parts:
+        yield (*path, key)
+        if isinstance(part, (dict, list)):
+            yield from places(part, (*path, key))
+
+
+@st.composite
+def damaged_files(draw):
+    """A good file of which up to two parts are replaced, renamed or lost."""
+    content = copy.deepcopy(draw(FILES))
+    for _ in range(draw(st.integers(0, 2))):
+        *way, last = draw(st.sampled_from(list(places(content)) or [("name",)]))
+        parent = content
+        for key in way:
+            parent = parent[key]
+        if isinstance(parent, dict) and draw(st.booleans()):
+            value = parent.pop(last, None)
+            if draw(st.booleans()):
+                parent[draw(KEYS)] = value
+        else:
+            parent[last] = draw(TREES)
+    return content
+
+
+def written(path, content):
+    """The tree as YAML, aliases and tags and all."""
+    path.write_text(yaml.dump(content, Dumper=yaml.SafeDumper, allow_unicode=True), "utf-8")
+    return path
+
+
+TOKENS = (
+    *"\t:[]{}#'\"!%@`|>?-~,&*\u2028\x85é\ufeff\U0001f600",
+    *("\n", "\r\n", "  ", "\n- ", "? ", "--- ", "...", "<<: ", "&a ", "*a", "&a [*a]", "<<: *a"),
+    *("!!int ", "!!set ", "!!omap ", "!!pairs ", "!!binary ", "!!timestamp ", "!!null ", "!x "),
+    *("!!python/object:os.system ", "!!python/object/apply:os.getcwd []", "!!python/name:os.sep"),
+    *('"\\ud800"', '"\\0"', '"\\e[31m"', '"\\n"', "2020-13-45", "1:1:1", "0x" + "f" * 5000),
+    *(".nan", "-.inf", "1e999", "null", "yes", "=", "environments", "ppo", "extends: base.yaml"),
+)
+
+
+# -- claims ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@fuzzed(250)
+@given(data=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8")))
+def test_any_bytes_are_refused_in_one_line(folder, data):
+    path = folder / "file.yaml"
+    path.write_bytes(data)
+    assert isinstance(outcome(path), str)
+
+
+@fuzzed(250)
+@given(tree=TREES | st.dictionaries(KEYS, TREES, max_size=6))
+def test_any_tree_is_a_grid_or_one_line(folder, tree):
+    outcome(written(folder / "file.yaml", tree))
+
+
+@fuzzed(400)
+@given(content=damaged_files())
+def test_a_good_file_with_wrong_parts_is_a_grid_or_one_line(folder, content):
+    outcome(written(folder / "file.yaml", content))
+
+
+@fuzzed(100)
+@given(content=FILES)
+def test_a_good_file_is_a_grid(folder, content):
+    content["variants"] = {"only": {}}
+    assert not isinstance(outcome(written(folder / "file.yaml", content)), str)
+
+
+@fuzzed(250)
+@given(data=st.data())
+def test_a_file_with_yaml_of_any_kind_spliced_in_is_a_grid_or_one_line(folder, data):
+    text = GOOD + "seeds: 2\nvariants: {a: &a {lr: 0.1}, b: {<<: *a}}\n"
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = start + data.draw(st.integers(0, 12))
+        text = text[:start] + data.draw(st.sampled_from(TOKENS)) + text[end:]
+    (folder / "base.yaml").write_text(GOOD)
+    (folder / "file.yaml").write_bytes(text.encode("utf-8"))
+    outcome(folder / "file.yaml")
+
+
+@fuzzed(150)
+@given(far=damaged_files(), near=damaged_files(), extends=st.just("near.yaml") | TREES)
+def test_files_that_extend_wrong_files_are_a_grid_or_one_line(folder, far, near, extends):
+    written(folder / "far.yaml", far)
+    written(folder / "near.yaml", {"extends": "far.yaml", **near})
+    outcome(written(folder / "file.yaml", {"extends": extends, "settings": {"iterations": 1}}))
+
+
+PATHS = st.sampled_from(
+    [
+        *("name", "environments", "algorithms", "methods", "seeds", "in_process", "extends"),
+        *(f"settings.{name}" for name in CellSettings.model_fields),
+    ]
+)
+
+
+@fuzzed(250)
+@given(
+    changes=st.lists(
+        st.builds(
+            lambda path, value: f"{path}={value}",
+            PATHS | TEXTS,
+            st.sampled_from(TOKENS)
+            | TREES.map(lambda tree: yaml.safe_dump(tree, default_flow_style=True)),
+        )
+        | st.text(max_size=30),
+        max_size=3,
+    )
+)
+def test_any_change_from_the_command_line_is_a_grid_or_one_line(folder, changes):
+    path = folder / "file.yaml"
+    path.write_text(GOOD)
+    outcome(path, changes)
+
+
+# -- files made to take for ever ------------------------------------------------------------------
+
+
+def doubling(levels, pattern):
+    """Lines of which each names the one before it twice."""
+    return "".join(
+        f"  v{i}: &v{i} " + (pattern.format(f"*v{i - 1}") if i else "{lr: 1}") + "\n"
+        for i in range(levels)
+    )
+
+
+BOMBS = {
+    "lists of lists": GOOD + "variants:\n" + doubling(40, "[{0}, {0}]"),
+    "mappings of mappings": GOOD + "variants:\n" + doubling(40, "{{a: {0}, b: {0}}}"),
+    "merged mappings": GOOD + "variants:\n" + doubling(40, "{{<<: [{0}, {0}]}}"),
+    "keys of lists": GOOD + "variants:\n" + doubling(40, "{{? [{0}, {0}] : 1}}"),
+    "a value of lists": GOOD.replace(
+        "1.0e-3",
+        "[&a0 [1], " + ", ".join(f"&a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)) + "]",
+    ),
+    "overrides of long lists": GOOD
+    + f"overrides:\n  - &o {{when: {{method: [{'bp, ' * 3000}bp]}}, set: {{}}}}\n"
+    + "  - *o\n" * 3000,
+    "a mapping in itself": GOOD + "variants: &v {a: {b: *v, c: *v}}\n",
+    "a mapping merged into itself": GOOD + "variants: &v {<<: *v, a: &a {<<: [*v, *a]}}\n",
+    "many keys": "{" + ", ".join(f"k{i}: 1" for i in range(9000)) + "}",
+    "one key many times": "{" + "k: 1, " * 15_000 + "}",
+    "brackets": "[" * 90_000,
+    "braces": "{a: " * 20_000,
+    "dashes": "- " * 40_000,
+    "digits": GOOD + "seeds: " + "9" * 90_000,
+    "hexadecimal digits": GOOD + "seeds: 0x" + "f" * 90_000,
+    "minutes": GOOD + "seeds: 1" + ":59" * 30_000,
+    "a long word": GOOD.replace("ppo,", "p" * 90_000 + ","),
+    "a long name": GOOD + "name: " + "n" * 90_000,
+    "a long environment": GOOD.replace("Acrobot-v1", "A" * 90_000),
+    "many unknown environments": GOOD.replace("Acrobot-v1", "A, " * 20_000),
+    "a long key": GOOD + "? " + "k" * 90_000 + "\n: 1\n",
+    "too many bytes": GOOD + "# " + "x" * 10_000_000,
+    "too many cells": GOOD + "seeds: 100000\nvariants: {a: {}, b: {}, c: {}}\n",
+    "many seeds": GOOD + f"seeds: [{', '.join(map(str, range(15_000)))}]\n",
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_file_made_to_take_for_ever_is_read_soon_and_in_little_memory(tmp_path, kind):
+    path = tmp_path / "file.yaml"
+    path.write_text(BOMBS[kind])
+    started = time.process_time()
+    outcome(path)
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BOMBS if "mapping" in kind or "lists" in kind])
+def test_aliases_are_not_written_out_in_memory(tmp_path, kind):
+    path = tmp_path / "file.yaml"
+    path.write_text(BOMBS[kind])
+    tracemalloc.start()
+    try:
+        outcome(path)
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_chain_of_two_thousand_files_is_read(tmp_path):
+    for number in range(2000):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
+    (tmp_path / "2000.yaml").write_text(GOOD)
+    (tmp_path / "0.yaml").write_text(f"name: chain\nextends: {tmp_path}/1.yaml\n")
+    assert len(outcome(tmp_path / "0.yaml")) == 8
+
+
+def test_a_device_without_end_is_refused():
+    with pytest.raises(ExperimentError, match="longer than"):
+        load_experiment("/dev/zero")
+
+
+@pytest.mark.parametrize("name", ["a" * 255 + ".yaml", "a/" * 3000, "\0", "a\0.yaml", "loop.yaml"])
+def test_a_path_that_cannot_be_is_one_line(tmp_path, name):
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    with pytest.raises(ExperimentError, match=r"cannot be read|no such file"):
+        load_experiment(tmp_path / name)
+    good = tmp_path / "good.yaml"
+    good.write_text(GOOD + f"extends: {json.dumps(name)}\n")
+    assert "extends: there is no file" in outcome(good)
+
+
+def test_the_files_of_the_repository_pass_the_same_checks(tmp_path):
+    for path in CONFIGS.glob("*.yaml"):
+        assert isinstance(outcome(path), str) == (path.name == "paper.yaml")

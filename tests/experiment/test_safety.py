@@ -1,0 +1,274 @@
+"""An experiment file is data: it runs nothing and stays in its folder, and no secret gets out."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import gymnasium as gym
+import pytest
+
+from rllib_lpdm.algorithms.settings import PPOSettings
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.spec import CellSettings, ExperimentError
+from rllib_lpdm.experiment.storage import results_folder
+from tests.experiment.files import CONFIGS, write
+
+ROOT = CONFIGS.parent
+GOOD = (
+    "environments: [CartPole-v1]\nalgorithms: [ppo]\nmethods: [lpdm]\nsettings: {iterations: 2}\n"
+)
+
+
+def refusal(path, changes=()):
+    with pytest.raises(ExperimentError) as error:
+        load_experiment(path, changes).cells()
+    return str(error.value)
+
+
+# -- code and imports -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A module that leaves a mark when it is imported, or when its function is called."""
+    mark = tmp_path / "mark"
+    (tmp_path / "lpdm_trap.py").write_text(
+        "from pathlib import Path\n\n"
+        f"def spring(*arguments, **options):\n    Path({str(mark)!r}).touch()\n\n"
+        "Env = spring\nspring()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield mark
+    assert not mark.exists()
+    assert "lpdm_trap" not in sys.modules
+
+
+TAGS = (
+    "!!python/object/apply:lpdm_trap.spring []",
+    "!!python/object/apply:os.system ['touch mark']",
+    "!!python/object/new:lpdm_trap.Env {}",
+    "!!python/object:lpdm_trap.Env {}",
+    "!!python/name:lpdm_trap.spring ''",
+    "!!python/module:lpdm_trap ''",
+    "!<tag:yaml.org,2002:python/module:lpdm_trap> ''",
+)
+PLACES = (
+    "name: {}\n",
+    "variants: {{a: {{lr: {}}}}}\n",
+    "overrides: [{{when: {{}}, set: {}}}]\n",
+    "? {}\n: 1\n",
+    "seeds: [{}]\n",
+)
+
+
+@pytest.mark.parametrize("tag", TAGS)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_tag_that_would_make_an_object_is_refused_and_nothing_is_called(
+    tmp_path, trap, tag, place
+):
+    path = tmp_path / "file.yaml"
+    path.write_text(GOOD + place.format(tag))
+    assert "not valid YAML" in refusal(path)
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_a_change_from_the_command_line_makes_no_object_either(tmp_path, trap, tag):
+    assert "not valid YAML" in refusal(write(tmp_path), [f"settings.lr={tag}"])
+
+
+@pytest.mark.parametrize("environment", ["lpdm_trap:Env-v0", "lpdm_trap:CartPole-v1", "lpdm_trap"])
+def test_a_module_named_with_an_environment_is_not_imported(tmp_path, trap, environment):
+    assert "unknown environment" in refusal(write(tmp_path, environments=[environment]))
+    assert "unknown environment" in refusal(write(tmp_path), [f"environments=['{environment}']"])
+    condition = {"when": {"environment": environment}, "set": {}}
+    assert "unknown environment" in refusal(write(tmp_path, overrides=[condition]))
+
+
+@pytest.mark.parametrize("key", ["entry_point", "env_config", "callbacks", "learner_class", "run"])
+def test_there_is_no_key_or_setting_that_names_code(tmp_path, trap, key):
+    assert f"unknown key {key!r}" in refusal(write(tmp_path, **{key: "lpdm_trap:Env"}))
+    settings = {"iterations": 1, key: "lpdm_trap:Env"}
+    assert f"unknown setting {key!r}" in refusal(write(tmp_path, settings=settings))
+
+
+def test_no_setting_takes_free_text():
+    schema = json.dumps(CellSettings.model_json_schema()["properties"])
+    assert PPOSettings.model_fields.keys() < CellSettings.model_fields.keys()
+    assert schema.count('"type": "string"') == schema.count('"enum": [')
+
+
+# -- folders --------------------------------------------------------------------------------------
+
+ESCAPES = ("../x", "/abs", "..", ".", "", "a/b", "a\\b", "~", "a b", "-x", ".hidden", "x\n", "a:b")
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_a_name_that_leaves_the_output_folder_is_refused(tmp_path, name):
+    assert "name: " in refusal(write(tmp_path, name=name))
+    assert "name" in refusal(write(tmp_path), [f"name={json.dumps(name)}"])
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_a_variant_that_leaves_the_folder_is_refused(tmp_path, name):
+    assert "variants" in refusal(write(tmp_path, variants={name: {}}))
+
+
+@pytest.mark.parametrize("seed", ["../1", "1/..", "/", 0.5, "0x1", [1], {"a": 1}])
+def test_a_seed_is_a_number(tmp_path, seed):
+    assert "seeds[0]: " in refusal(write(tmp_path, seeds=[seed]))
+
+
+@pytest.mark.parametrize("environment", ["../CartPole-v1", "/CartPole-v1", "CartPole-v1/.."])
+def test_an_environment_that_is_a_path_is_refused(tmp_path, environment):
+    assert "environments[0]: " in refusal(write(tmp_path, environments=[environment]))
+
+
+@pytest.mark.parametrize("file", ["..yaml", ".yaml", "a b.yaml", "-.yaml", "é.yaml"])
+def test_a_file_whose_name_is_no_good_for_a_folder_needs_a_name(tmp_path, file):
+    assert "name: " in refusal(write(tmp_path, file))
+    assert load_experiment(write(tmp_path, file, name="good")).name == "good"
+
+
+def test_every_environment_that_exists_has_cells_directly_in_the_experiments_folder(tmp_path):
+    ids = sorted(gym.registry)
+    assert any("/" in environment for environment in ids)
+    experiment = load_experiment(
+        write(tmp_path, environments=ids, variants={"a.b": {}, "0": {}}, seeds=[0, 2**32 - 1])
+    )
+    folder = results_folder(tmp_path / "results") / experiment.name
+    for cell in experiment.cells():
+        assert (folder / cell.name).resolve().parent == folder.resolve()
+
+
+def test_extends_reads_any_yaml_file_and_nothing_else(tmp_path, trap):
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere", "base.yaml", settings={"iterations": 7})
+    near = write(tmp_path, extends="elsewhere/base.yaml", settings=None)
+    assert load_experiment(near).cells()[0].settings.iterations == 7
+    for other in (trap.with_name("lpdm_trap.py"), Path(sys.executable), tmp_path, "/dev/zero"):
+        assert "\n" not in refusal(write(tmp_path, extends=str(other)))
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+URLS = (
+    "s3://key:planted@bucket/results",
+    "s3://planted@bucket/results",
+    "ftp://user:planted@localhost/results",
+    "simplecache::s3://key:planted@bucket/results",
+    "https://user:planted@localhost",
+)
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_credentials_in_a_url_are_refused_and_not_repeated(url):
+    with pytest.raises(ExperimentError, match="credentials in a URL") as error:
+        results_folder(url)
+    assert "planted" not in str(error.value)
+
+
+SECRETS = {
+    "WANDB_API_KEY": "5ec4e7" * 6 + "beef",
+    "AWS_SECRET_ACCESS_KEY": "planted/aws+secret/0123456789/abcdefghij",
+    "AWS_SESSION_TOKEN": "planted-session-token-0123456789",
+    "netrc": "planted-netrc-password-0123456789",
+}
+FAILING = {"when": {"algorithm": "reinforce"}, "set": {"bootstrap_truncated": True}}
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """A grid under Tune with W&B offline, TensorBoard, and a cell that fails; secrets all around.
+
+    Home folder, Ray's session and temporary files lie below one folder, which is searched.
+    """
+    home = tmp_path_factory.mktemp("home")
+    ray = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # the path of a socket must be short
+    netrc = tmp_path_factory.mktemp("keys") / "netrc"
+    netrc.write_text(f"machine api.wandb.ai\n  login user\n  password {SECRETS['netrc']}\n")
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("WANDB_")},
+        **{name: value for name, value in SECRETS.items() if name != "netrc"},
+        "HOME": str(home),
+        "NETRC": str(netrc),
+        "RAY_TMPDIR": str(ray),
+        "TMPDIR": str(ray),
+        "PYTHONPATH": str(ROOT),
+    }
+    file = write(
+        home,
+        "grid.yaml",
+        extends=str(CONFIGS / "debug.yaml"),
+        in_process=False,
+        algorithms=["ppo", "reinforce"],
+        settings={
+            "hidden_sizes": [8],
+            "iterations": 3,
+            "checkpoint_interval": 1,
+            "return_normalization": "running",
+            "tensorboard": True,
+            "retries": 1,
+        },
+        overrides=[FAILING],
+    )
+    arguments = [file, "--output", home / "results", "--wandb", "offline"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "rllib_lpdm.tune", *map(str, arguments)],
+        cwd=home,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    yield SimpleNamespace(ended=ended, home=home, ray=ray, cells=home / "results" / "grid")
+    shutil.rmtree(ray, ignore_errors=True)
+
+
+def contents(*folders):
+    """Every file below some folders, by path."""
+    return {
+        path: path.read_bytes()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+@pytest.mark.slow
+def test_the_grid_with_the_secrets_left_files_of_every_kind(grid):
+    assert grid.ended.returncode == 1, grid.ended.stderr
+    assert "1 of 2 cells failed" in grid.ended.stderr
+    found = contents(grid.cells)
+    patterns = ("run.json", "iterations.csv", "weights.npz", "events.out.tfevents*", "*.wandb")
+    for pattern in patterns:
+        assert [path for path in found if path.match(pattern)], pattern
+    offline = [data for path, data in found.items() if path.suffix == ".wandb"]
+    assert any(b"CartPole-v1_ppo_lpdm_s0" in data for data in offline)  # nothing is compressed
+    assert [path for path in contents(grid.ray) if path.match("session_*/logs/*")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_in_no_file_of_the_run_and_in_no_line_of_its_output(grid, name):
+    secret = SECRETS[name].encode()
+    forms = (secret, base64.b64encode(secret).rstrip(b"="), secret.hex().encode())
+    printed = (grid.ended.stdout + grid.ended.stderr).encode()
+    assert not [form for form in forms if form in printed]
+    found = contents(grid.home, grid.ray)
+    assert not [path for path, data in found.items() if any(form in data for form in forms)]
+
+
+@pytest.mark.slow
+def test_the_run_wrote_nothing_outside_its_results_folder_but_temporary_files(grid):
+    inside = {path.relative_to(grid.home).parts[0] for path in contents(grid.home)}
+    assert inside <= {"grid.yaml", "results", ".cache", ".config", ".ray"}
+    assert {path.name for path in (grid.home / "results").iterdir()} == {"grid"}
+    left = {path.name for path in grid.ray.iterdir()}
+    assert not [name for name in left if name.startswith("rllib_lpdm")]

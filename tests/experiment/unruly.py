@@ -1,0 +1,59 @@
+"""Environments that give trouble, for processes that Ray starts."""
+
+import os
+import sys
+
+import gymnasium as gym
+import ray
+from ray import tune
+
+
+class Unruly(gym.Wrapper):
+    """CartPole with trouble at one of the steps of its life.
+
+    Args:
+        step: the number of that step.
+        trouble: called then, with how often it was called before in any process.
+        calls: a file that gets a byte with every call.
+    """
+
+    def __init__(self, step, trouble, calls):
+        super().__init__(gym.make("CartPole-v1"))
+        self._left, self._trouble, self._calls = step, trouble, calls
+
+    def step(self, action):
+        self._left -= 1
+        if self._left == 0:
+            with self._calls.open("ab") as file:
+                before = file.tell()
+                file.write(b".")
+            self._trouble(before)
+        return super().step(action)
+
+
+def raise_always(before):
+    raise RuntimeError("the physics broke")
+
+
+def raise_once(before):
+    if not before:
+        raise RuntimeError("the physics broke")
+
+
+def exit_hard(before):
+    os._exit(137)  # as when the kernel is out of memory
+
+
+def behave(before):
+    pass
+
+
+def register(name, step, trouble, calls):
+    """Makes an environment known to this process, and to those of the present Ray session."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+    def create(config=None):
+        return Unruly(step, trouble, calls)
+
+    gym.register(name, entry_point=create)
+    tune.register_env(name, create)
