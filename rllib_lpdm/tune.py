@@ -11,7 +11,7 @@ from rllib_lpdm.analysis.tables import score_table
 from rllib_lpdm.experiment.estimate import plan
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import check_environments
-from rllib_lpdm.experiment.runner import run_experiment
+from rllib_lpdm.experiment.runner import existing_runs, run_experiment
 from rllib_lpdm.experiment.spec import ExperimentError
 from rllib_lpdm.experiment.storage import results_folder
 from rllib_lpdm.experiment.trials import quiet_environments
@@ -43,10 +43,11 @@ def _tune(options: argparse.Namespace, again: str) -> int:
     quiet_environments()
     check_environments(experiment.environments)
     folder = results_folder(options.output) / experiment.name
-    if options.dry_run:
-        print(plan(cells, folder))
-        return 0
     mode = resolve_mode(options.wandb)
+    if options.dry_run:
+        runs = {} if options.overwrite else existing_runs(folder, cells)
+        print(plan(cells, folder, runs, offline=mode == "offline"))
+        return 0
     print(f"{len(cells)} cell{'s' if len(cells) != 1 else ''} into {folder}", flush=True)
     outcome = run_experiment(
         experiment,

@@ -1,20 +1,29 @@
 """One thread for numpy and torch, whatever process a cell runs in."""
 
 import functools
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from threadpoolctl import ThreadpoolController
 
 
-def single_threaded() -> AbstractContextManager[Any]:
+@contextmanager
+def single_threaded() -> Iterator[None]:
     """Context in which BLAS and OpenMP use one thread, as they do in Ray's workers.
 
     The work of a cell is too small for more, and the order of floating-point sums, so the last bits
     of a run, would depend on the number of threads.
     """
-    limit: AbstractContextManager[Any] = _controller().limit(limits=1)
-    return limit
+    before = torch.get_num_threads()
+    if before != 1:  # torch's own BLAS, which the controller does not see, follows torch only
+        torch.set_num_threads(1)
+    try:
+        with _controller().limit(limits=1):
+            yield
+    finally:
+        if before != 1:
+            torch.set_num_threads(before)
 
 
 @functools.cache

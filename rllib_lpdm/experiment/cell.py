@@ -87,6 +87,7 @@ class CellRun:
             self._start()
         except Exception as error:
             self.fail(error)
+            self.close()
             raise
 
     def _start(self) -> None:
@@ -186,7 +187,7 @@ class CellRun:
 
     def _store(self, status: str) -> None:
         self._record |= {
-            "score": self._score() if self._log is not None else self._record.get("score"),
+            "score": self._score() if self._log is not None else self._record["score"],
             "checkpoints": [path.name for path in checkpoints(self.folder).values()],
             "finished": _now() if status == "finished" else None,
             "status": status,
@@ -221,6 +222,8 @@ def new_record(
         "session": session,
         "started": before.get("started") or _now(),
         "finished": None,
+        "score": before.get("score"),
+        "checkpoints": before.get("checkpoints", []),
         "failures": before.get("failures", []) if before.get("session") == session else [],
     }
 
@@ -240,7 +243,9 @@ def with_failure(run: dict[str, Any], error: str, iteration: int) -> dict[str, A
 
 def given_up(run: dict[str, Any]) -> bool:
     """Whether a cell has failed more often than ``retries`` allows since its last checkpoint."""
-    failures = run.get("failures", [])
+    failures = run["failures"]
+    if not failures:
+        return False
     last = [f for f in failures if f["checkpoint"] == failures[-1]["checkpoint"]]
     return len(last) > int(run["settings"]["retries"])
 

@@ -4,18 +4,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
-from rllib_lpdm.experiment.storage import read_runs
 
 PROBE_SECONDS = 0.1
 CHECKPOINTS_KEPT = 2  # the last and the best
 CHECKPOINT_FILES = 57_000  # bytes of a checkpoint besides its numbers: RLlib's records and names
 SCALAR_EVENT = 28  # bytes of one value in a TensorBoard file
+
+WANDB_VALUE = 93  # bytes of one value in W&B's offline file
 
 
 @dataclass(frozen=True)
@@ -37,31 +39,33 @@ class Probe:
     frozen_parameters: int
 
 
-def plan(cells: Sequence[Cell], folder: Path) -> str:
+def plan(cells: Sequence[Cell], folder: Path, runs: dict[str, Any], offline: bool) -> str:
     """All cells with their state, then what those that are not finished will cost at most.
 
+    Args:
+        cells: all cells.
+        folder: the experiment's.
+        runs: ``run.json`` of those that have begun.
+        offline: whether W&B's files will be written beside the cells.
+
     Raises:
-        ExperimentError: a ``run.json`` is damaged, or a cell cannot be trained.
+        ExperimentError: a cell cannot be trained.
     """
-    try:
-        runs = read_runs(folder) if folder.exists() else {}
-    except ValueError as error:
-        raise ExperimentError(str(error)) from None
     finished = {name for name, run in runs.items() if run.get("status") == "finished"}
     lines = [f"{cell.name}{'  finished' if cell.name in finished else ''}" for cell in cells]
     pending = [cell for cell in cells if cell.name not in finished]
     done = len(cells) - len(pending)
     lines.append(
         f"{len(cells)} cells, {done} finished, {len(pending)} to run, "
-        f"{sum(map(_iterations, pending))} iterations in all, into {folder}"
+        f"{sum(_left(cell, runs) for cell in pending)} iterations in all, into {folder}"
     )
     if pending:
-        lines += _costs(pending)
+        lines += _costs(pending, runs, offline)
     return "\n".join(lines)
 
 
-def _costs(cells: Sequence[Cell]) -> list[str]:
-    steps = {cell.name: _most_steps(cell) for cell in cells}
+def _costs(cells: Sequence[Cell], runs: dict[str, Any], offline: bool) -> list[str]:
+    steps = {cell.name: _most_steps(cell, _left(cell, runs)) for cell in cells}
     bounded = [cell for cell in cells if steps[cell.name] is not None]
     unbounded = sorted({cell.environment for cell in cells if steps[cell.name] is None})
     probes: dict[tuple[str, ...], Probe] = {}
@@ -81,6 +85,9 @@ def _costs(cells: Sequence[Cell]) -> list[str]:
         f"about {_megabytes(sum(sizes))} on disk, {_megabytes(min(sizes))} to "
         f"{_megabytes(max(sizes))} a cell",
     ]
+    if offline:
+        size = sum(_iterations(cell) * probes[_key(cell)].columns for cell in cells) * WANDB_VALUE
+        lines.append(f"and about {_megabytes(size)} of W&B's offline files beside them")
     if unbounded:
         lines.append(f"steps and hours without {', '.join(unbounded)}, which has no time limit")
     return lines
@@ -142,11 +149,17 @@ def _iterations(cell: Cell) -> int:
     return cell.settings.iterations or 0
 
 
-def _most_steps(cell: Cell) -> int | None:
+def _left(cell: Cell, runs: dict[str, Any]) -> int:
+    """Iterations after the last checkpoint."""
+    made = runs.get(cell.name, {}).get("checkpoints") or ["iteration_0"]
+    return _iterations(cell) - max(int(name.removeprefix("iteration_")) for name in made)
+
+
+def _most_steps(cell: Cell, iterations: int) -> int | None:
     """Environment steps if every episode lasts to its time limit, None without one."""
     limit = gym.spec(cell.environment).max_episode_steps
     episodes = cell.settings.episodes_per_iteration if cell.algorithm == "ppo" else 1
-    return None if limit is None else _iterations(cell) * episodes * limit
+    return None if limit is None else iterations * episodes * limit
 
 
 def _megabytes(size: int) -> str:

@@ -1,11 +1,12 @@
 """What is seen of a grid while it runs: a live table on a terminal, plain lines in a log."""
 
+import contextlib
 import re
 import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -30,11 +31,16 @@ class Progress:
     Args:
         cells: all cells of the experiment.
         scores: the last score of cells that are finished already, by name.
+        begun: of cells that go on from a checkpoint, its iteration and the score there.
         stream: where to write; standard output by default.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], scores: dict[str, float | None], stream: TextIO | None = None
+        self,
+        cells: Sequence[Cell],
+        scores: dict[str, float | None],
+        stream: TextIO | None = None,
+        begun: Mapping[str, tuple[int, float | None]] | None = None,
     ) -> None:
         self._cells = {cell.name: cell for cell in cells}
         self._rows: dict[Row, list[Cell]] = defaultdict(list)
@@ -47,6 +53,10 @@ class Progress:
         self._iterations: dict[str, float] = {
             name: self._cells[name].settings.iterations or 0 for name in scores
         }
+        for name, (iteration, score) in (begun or {}).items():
+            self._iterations[name] = iteration
+            if score is not None:
+                self._score[name] = score
         self._pace: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._speed: dict[str, float] = {}  # of running cells, steps/s in the last report
         self._began = self._logged = time.monotonic()
@@ -79,7 +89,6 @@ class Progress:
             name: the cell.
             result: what :meth:`CellRun.step` returned.
         """
-        now = time.monotonic()
         pace = self._pace[self._kind(name)]
         pace[0] += result["seconds"]
         pace[1] += result["new_iterations"]
@@ -87,6 +96,11 @@ class Progress:
         self._speed[name] = result["new_env_steps"] / max(1e-9, result["seconds"])
         if result.get("score") is not None:
             self._score[name] = result["score"]
+        self.tick()
+
+    def tick(self) -> None:
+        """Says in a log, now and then, what the state is, also while nothing happens."""
+        now = time.monotonic()
         if self._live is None and now - self._logged > LOG_INTERVAL:
             self._logged = now
             self._write(self.summary())
@@ -120,13 +134,13 @@ class Progress:
 
     def render(self) -> RenderableType:
         """The table of a terminal: counts, and the mean last score of each method's cells."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         variants = any(variant for _, _, variant in self._rows)
         for column in ("environment", "algorithm", *(["variant"] if variants else [])):
             table.add_column(column, no_wrap=True)
-        for column in ("done", "running", "failed", *self._methods):
+        for column in ("done", "now", "fail", *self._methods):
             table.add_column(column, justify="right", no_wrap=True)
-        for (environment, algorithm, variant), cells in self._rows.items():
+        for (environment, algorithm, variant), cells in self._most_telling_first():
             counts = Counter(self._state[cell.name] for cell in cells)
             scores = [
                 _number(self._mean_score(cell for cell in cells if cell.method == method))
@@ -142,7 +156,14 @@ class Progress:
                 *scores,
                 style="" if counts["running"] else "dim",
             )
-        return Group(table, Text(self.summary(), style="bold"))
+        return Group(Text(self.summary(), style="bold"), table)
+
+    def _most_telling_first(self) -> list[tuple[Row, list[Cell]]]:
+        """The rows; where a terminal has no room for all, those with running cells come first."""
+        rows = list(self._rows.items())
+        if len(rows) > self._console.height - 3:
+            rows.sort(key=lambda row: not any(self._state[c.name] == "running" for c in row[1]))
+        return rows
 
     def _mean_score(self, cells: Iterable[Cell]) -> float | None:
         scores = [self._score[cell.name] for cell in cells if cell.name in self._score]
@@ -178,8 +199,9 @@ class Progress:
 
     def _write(self, line: str) -> None:
         plain = re.sub(r"\x1b\[[\d;]*m", "", line)  # an error's text may have colours
-        self._console.print("".join(c if c.isprintable() else " " for c in plain), markup=False)
-        self._console.file.flush()
+        with contextlib.suppress(OSError):  # whoever reads has gone; the cells go on
+            self._console.print("".join(c if c.isprintable() else " " for c in plain), markup=False)
+            self._console.file.flush()
 
 
 def _number(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """The files of a cell: ``run.json``, ``iterations.csv`` and ``checkpoints/``."""
 
+import contextlib
 import csv
 import functools
 import importlib.metadata
@@ -47,6 +48,8 @@ def write_run(folder: Path, content: Mapping[str, Any]) -> None:
         os.replace(temporary, folder / RUN_FILE)
     except OSError:
         temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that was made for it
+            folder.rmdir()
         raise
 
 

@@ -19,7 +19,7 @@ import ray
 
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.progress import Progress
-from rllib_lpdm.experiment.records import RUN_FILE, is_remote
+from rllib_lpdm.experiment.records import RUN_FILE, checkpoints, is_remote
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment, ExperimentError
 from rllib_lpdm.experiment.storage import read_runs, results_folder
 from rllib_lpdm.experiment.trials import (
@@ -31,7 +31,8 @@ from rllib_lpdm.experiment.trials import (
 )
 from rllib_lpdm.experiment.wandb import WandbSink
 
-PLAN_FILE, LOCK_FILE, WANDB_FOLDER = ".experiment.json", ".lock", "wandb"
+PLAN_FILE, LOCK_FILE = ".experiment.json", ".lock"
+OURS = (PLAN_FILE, f"{PLAN_FILE}.new", "wandb")  # what is in the folder besides cells
 
 Runs = dict[str, dict[str, Any]]
 
@@ -86,13 +87,11 @@ def run_experiment(
     """
     cells = experiment.cells()
     folder = results_folder(output) / experiment.name
-    with _prepared(folder, resume=resume, overwrite=overwrite):
-        runs = _read_runs(folder)
-        _check_unchanged(folder, cells, runs)
+    with _prepared(folder, resume=resume, overwrite=overwrite) as outdated:
+        runs = {} if overwrite else existing_runs(folder, cells)
         finished = {cell.name for cell in cells if _status(runs, cell) == "finished"}
         if resume:
             _say_what_resumes(folder, cells, runs, finished)
-        _write_plan(folder, cells)
         job: dict[str, Any] = {
             "cells": {cell.name: cell for cell in cells},
             "folder": folder,
@@ -101,20 +100,25 @@ def run_experiment(
         }
         wandb_files = Path(f"{experiment.name}-wandb") if is_remote(folder) else folder
         sink = WandbSink(wandb, wandb_files, experiment.name)
-        progress = Progress(cells, {name: runs[name].get("score") for name in finished})
+        progress = Progress(
+            cells, {name: runs[name].get("score") for name in finished}, begun=_begun(runs)
+        )
         pending = [cell for cell in cells if cell.name not in finished]
         watch = TrialWatch(pending, job, progress, sink)
         signals: list[int] = []
         sync = None
         try:
-            if pending and experiment.in_process:
-                _run_here(pending, job, watch, progress)
-            elif pending:
-                with _ray_session(address) as can_grow:
-                    if not can_grow:
-                        check_resources(pending)
-                    with progress, termination_as_interrupt() as signals:
-                        run_trials(job, watch, max_concurrent)
+            for name in finished:  # its last rows may have been under way to W&B
+                sink.complete(folder / name, runs[name])
+            if pending:
+                with _session(experiment, pending, address), termination_as_interrupt() as signals:
+                    _delete(folder, outdated)
+                    _write_plan(folder, cells)
+                    if experiment.in_process:
+                        _run_here(pending, job, watch, progress)
+                    else:
+                        with progress:
+                            run_trials(job, watch, max_concurrent)
         finally:
             sync = sink.close()
     interrupted = pending and watch.queue.open and not watch.disk_error
@@ -135,30 +139,41 @@ def _run_here(
 ) -> None:
     """One cell after the other in this process, each once: for a debugger."""
     quiet_environments()
-    with _ray_session(None, num_cpus=1 + max(cell.settings.env_runners for cell in cells)):
-        for cell in cells:
-            progress.started(cell.name)
-            run: CellRun | None = None
-            try:
-                run = CellRun(cell, job["folder"] / cell.name, job["command"], job["session"])
-                while not run.finished:
-                    watch.report(cell.name, run.step())
-                watch.finish(cell.name)
-            except Exception as error:
-                watch.finish(cell.name, f"{type(error).__name__}: {error}")
-                if len(cells) == 1:
-                    raise
-            finally:
-                if run is not None:
-                    run.close()
+    for cell in cells:
+        progress.started(cell.name)
+        run: CellRun | None = None
+        try:
+            run = CellRun(cell, job["folder"] / cell.name, job["command"], job["session"])
+            while not run.finished:
+                watch.report(cell.name, run.step())
+            watch.finish(cell.name)
+        except Exception as error:
+            watch.finish(cell.name, f"{type(error).__name__}: {error}")
+            if len(cells) == 1:
+                raise
+        finally:
+            if run is not None:
+                run.close()
+
+
+def _begun(runs: Runs) -> dict[str, tuple[int, float | None]]:
+    """Of cells that have a checkpoint and are not finished, its iteration and their score."""
+    return {
+        name: (int(run["checkpoints"][-1].removeprefix("iteration_")), run.get("score"))
+        for name, run in runs.items()
+        if run.get("checkpoints") and run.get("status") != "finished"
+    }
 
 
 # -- the experiment's folder ----------------------------------------------------------------------
 
 
 @contextmanager
-def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """The folder, made or checked or emptied as asked, and locked against a second run.
+def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[list[Path]]:
+    """The folder, made or checked as asked, and locked against a second run.
+
+    Yields:
+        What is to be deleted from it.
 
     Raises:
         ExperimentError: it holds something, and nothing was asked for; or it is not an experiment's
@@ -175,8 +190,8 @@ def _prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             lock = _locked(folder)
             if overwrite:
-                _delete(folder, existing)
-        yield
+                _check_deletable(folder, existing)
+        yield existing if overwrite else []
     finally:
         if lock is not None:
             lock.release()
@@ -201,13 +216,16 @@ def _entries(folder: Path) -> list[Path]:
     return [entry for entry in folder.iterdir() if entry.name != LOCK_FILE]
 
 
-def _delete(folder: Path, entries: Sequence[Path]) -> None:
+def _check_deletable(folder: Path, entries: Sequence[Path]) -> None:
     for entry in entries:
-        if not (entry.name in (PLAN_FILE, WANDB_FOLDER) or _is_cell(entry)):
+        if not (entry.name in OURS or _is_cell(entry)):
             raise ExperimentError(
                 f"{folder}: --overwrite would delete {entry.name!r}, which is not a cell; "
                 "choose another --output"
             )
+
+
+def _delete(folder: Path, entries: Sequence[Path]) -> None:
     for entry in entries:
         if is_remote(folder):
             entry.fs.rm(entry.path, recursive=True)  # type: ignore[attr-defined]
@@ -241,11 +259,18 @@ def _locked(folder: Path) -> Any:
     return lock
 
 
-def _read_runs(folder: Path) -> Runs:
+def existing_runs(folder: Path, cells: Sequence[Cell]) -> Runs:
+    """``run.json`` of every cell that a folder has, if the cells can be continued.
+
+    Raises:
+        ExperimentError: a ``run.json`` is damaged, or a cell was begun under other settings.
+    """
     try:
-        return read_runs(folder)
+        runs = read_runs(folder) if folder.exists() else {}
     except ValueError as error:
         raise ExperimentError(str(error)) from None
+    _check_unchanged(folder, cells, runs)
+    return runs
 
 
 def _status(runs: Runs, cell: Cell) -> str | None:
@@ -258,8 +283,9 @@ def _check_unchanged(folder: Path, cells: Sequence[Cell], runs: Runs) -> None:
     changed: dict[str, str] = {}
     for cell in cells:
         run = runs.get(cell.name, {})
-        if run.get("checkpoints") or run.get("status") == "finished":
-            before = {**_DEFAULTS, **run.get("settings", {})}
+        begun = run.get("checkpoints") if is_remote(folder) else checkpoints(folder / cell.name)
+        if "settings" in run and (begun or run.get("status") == "finished"):
+            before = {**_DEFAULTS, **run["settings"]}
             changes = [
                 f"{name} was {before[name]}, is {value}"
                 for name, value in cell.settings.of_training().items()
@@ -315,6 +341,20 @@ def _write_plan(folder: Path, cells: Sequence[Cell]) -> None:
 
 
 @contextmanager
+def _session(experiment: Experiment, cells: Sequence[Cell], address: str | None) -> Iterator[None]:
+    """Ray for an experiment: in this process alone, on this machine, or on a cluster."""
+    if experiment.in_process:
+        runners = max(cell.settings.env_runners for cell in cells)
+        with _ray_session(None, num_cpus=1 + runners):
+            yield
+    else:
+        with _ray_session(address) as can_grow:
+            if not can_grow:
+                check_resources(cells)
+            yield
+
+
+@contextmanager
 def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[bool]:
     """Joins a cluster, or starts Ray on this machine for as long as the context lasts.
 
@@ -337,7 +377,7 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ExperimentError(
             f"no Ray cluster at {address}: {error}" if address else f"Ray did not start: {error}"
         ) from error

@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 
 from rllib_lpdm.experiment.cell import (
     CellRun,
+    SupersededError,
     given_up,
     new_record,
     with_failure,
@@ -41,6 +42,7 @@ AWS_SECRETS = (
 )
 NEVER = str(10**9)  # seconds
 PENDING = "64"
+GRACE = 60.0  # seconds
 
 
 class CellTrainable(tune.Trainable):
@@ -71,7 +73,7 @@ class CellTrainable(tune.Trainable):
                 )
             return {**self._run.step(), "done": self._run.finished}
         except OSError as error:
-            if error.errno in DISK_ERRORS:
+            if error.errno in DISK_ERRORS and not is_remote(self._home):
                 return _failure(_last_line(error), disk=True)
             raise
 
@@ -191,6 +193,9 @@ class TrialWatch(tune.Callback):
         self._progress.reported(name, result)
         self._wandb.update(self._job["folder"] / name)
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._progress.tick()
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result or {}
         if result.get("disk"):
@@ -208,6 +213,8 @@ class TrialWatch(tune.Callback):
 
     def _may_go_on(self, name: str, end: "_End") -> bool:
         """Whether a cell has retries left; records the failure if its process could not."""
+        if end.superseded:
+            return False
         home: Path = self._job["folder"] / name
         try:
             run = read_run(home)
@@ -219,7 +226,7 @@ class TrialWatch(tune.Callback):
                     run, f"{end.reason}\n{end.text}", max(checkpoints(home), default=0)
                 )
                 write_run(home, run)
-        except (OSError, ValueError):  # retries that cannot be counted would have no end
+        except Exception:  # of any class behind a URL; retries without a count would have no end
             return False
         self._recorded[name] = len(run["failures"])
         return not given_up(run)
@@ -294,7 +301,8 @@ def run_trials(
 def termination_as_interrupt() -> Iterator[list[int]]:
     """SIGTERM ends the run as Ctrl-C does; gives the list of the signals that arrived.
 
-    Tune stops at the first SIGINT, and the second one ends the process at once.
+    Tune stops at the first SIGINT, and the second one ends the process at once. Where SIGTERM has
+    ended Ray's processes too, so that Tune waits in vain, this one ends after GRACE seconds.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -303,6 +311,9 @@ def termination_as_interrupt() -> Iterator[list[int]]:
 
     def terminate(number: int, frame: Any) -> None:
         received.append(number)
+        patience = threading.Timer(GRACE, os._exit, (128 + number,))
+        patience.daemon = True
+        patience.start()
         signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, terminate)
@@ -319,14 +330,21 @@ def check_resources(cells: Sequence[Cell]) -> None:
         ExperimentError: names the setting.
     """
     largest = max(cells, key=lambda cell: cell.settings.cpus + cell.settings.env_runners)
-    needed = largest.settings.cpus + largest.settings.env_runners
+    settings = largest.settings
+    needed = settings.cpus + settings.env_runners
     available = ray.cluster_resources().get("CPU", 0)
     if needed > available:
+        name = "cpus" if settings.cpus > available else "env_runners"
         raise ExperimentError(
-            f"settings.env_runners: {largest.name} needs {needed:g} CPUs, "
-            f"{largest.settings.cpus:g} for itself and one for each runner, but there are "
-            f"{available:.0f}"
+            f"settings.{name}: {largest.name} needs {needed:g} CPUs, {settings.cpus:g} for itself "
+            f"and one for each runner, but there are {available:.0f}"
         )
+    for cell in cells:
+        if cell.settings.placement == "STRICT_SPREAD" and cell.settings.env_runners:
+            raise ExperimentError(
+                f"settings.placement: {cell.name}: STRICT_SPREAD puts every process on a node of "
+                "its own, and there is one node"
+            )
 
 
 def quiet_environments() -> None:
@@ -358,11 +376,13 @@ class _End(NamedTuple):
         reason: in one line.
         text: all that is known.
         lost_node: whether its node, or the connection to it, was lost.
+        superseded: whether another run of the experiment has taken the cell over.
     """
 
     reason: str
     text: str
     lost_node: bool = False
+    superseded: bool = False
 
 
 def _end_of(trial: Any) -> _End:
@@ -371,7 +391,8 @@ def _end_of(trial: Any) -> _End:
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     text = str(error)
     if isinstance(error, ray.exceptions.RayTaskError):
-        return _End(_last_line(error.cause or error), text)
+        superseded = isinstance(error.cause, SupersededError)
+        return _End(_last_line(error.cause or error), text, superseded=superseded)
     if isinstance(error, ray.exceptions.ActorUnavailableError):
         return _End("its node does not answer", text, lost_node=True)
     if isinstance(error, ray.exceptions.RayActorError):

@@ -39,6 +39,7 @@ PROJECT = "rllib_lpdm"
 INIT_TIMEOUT = 60.0  # seconds for the server to answer before W&B counts as out of reach
 FINISH_TIMEOUT = 60.0  # seconds for the last rows of a run to be sent
 CLOSE_TIMEOUT = 300.0  # seconds that close() waits at most
+ENDED_FILE = "ended.txt"  # run ids, beside W&B's own folders
 MAX_TAG = 64  # characters
 MIN_FREE = 2**20  # bytes
 
@@ -175,6 +176,11 @@ class WandbSink:
         if self._thread is not None:
             self._queue.put((cell_folder, failed))
 
+    def complete(self, cell_folder: Path, record: Mapping[str, Any]) -> None:
+        """Logs a finished cell, unless its run was ended by this sink or an earlier one."""
+        if self._thread is not None and record.get("run_id") not in self._ended():
+            self.finish(cell_folder, failed=False)
+
     def close(self) -> str | None:
         """Ends the runs that are still open as preempted, and waits until all is written.
 
@@ -252,7 +258,15 @@ class WandbSink:
             cell.run.mark_preempting()  # with an exit code, the state "preempted"
         cell.run.finish(exit_code=0 if failed is False else 1)
         self._check_disk()
+        if failed is False:
+            with (self._files / ENDED_FILE).open("a", encoding="utf-8") as file:
+                file.write(f"{cell.run.id}\n")
         cell.run = None
+
+    def _ended(self) -> set[str]:
+        """Ids of the runs that have all rows of their finished cells."""
+        path = self._files / ENDED_FILE
+        return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
 
     def _open(self, record: Mapping[str, Any]) -> "wandb.Run":
         import wandb

@@ -14,10 +14,15 @@ from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.estimate import CHECKPOINTS_KEPT, Probe, disk_bytes, plan, probe
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.spec import ALGORITHMS, Cell, CellSettings
+from rllib_lpdm.experiment.storage import read_runs
 from tests.experiment.files import CONFIGS, write
 
 SMALL = {"hidden_sizes": (8, 8), "iterations": 40}
 PAPER = {"hidden_sizes": (64, 128, 256), "iterations": 20}
+
+
+def planned(cells, folder, offline=False):
+    return plan(cells, folder, read_runs(folder), offline)
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def test_cells_are_listed_with_those_that_are_finished_and_the_sums_are_of_the_o
         write(tmp_path, algorithms=["reinforce", "ppo"], seeds=2, settings={"iterations": 90})
     ).cells()
     finish(tmp_path / "grid", cells[0])
-    *names, counts, steps, hours, disk = plan(cells, tmp_path / "grid").splitlines()
+    *names, counts, steps, hours, disk = planned(cells, tmp_path / "grid").splitlines()
     assert names == [f"{cells[0].name}  finished", *(cell.name for cell in cells[1:])]
     assert counts.startswith("4 cells, 1 finished, 3 to run, 270 iterations in all")
     # An episode of CartPole-v1 has 500 steps at most; one an iteration, or PPO's four.
@@ -56,7 +61,7 @@ def test_cells_are_listed_with_those_that_are_finished_and_the_sums_are_of_the_o
 def test_a_grid_that_is_finished_costs_nothing(tmp_path):
     (cell,) = load_experiment(write(tmp_path)).cells()
     finish(tmp_path / "grid", cell)
-    assert plan([cell], tmp_path / "grid").splitlines()[1:] == [
+    assert planned([cell], tmp_path / "grid").splitlines()[1:] == [
         f"1 cells, 1 finished, 0 to run, 0 iterations in all, into {tmp_path / 'grid'}"
     ]
 
@@ -66,7 +71,7 @@ def test_an_environment_without_a_time_limit_is_named_and_not_counted(
 ):
     monkeypatch.setitem(gym.registry, "Endless-v0", gym.envs.registration.EnvSpec("Endless-v0"))
     cells = load_experiment(write(tmp_path, environments=["CartPole-v1", "Endless-v0"])).cells()
-    text = plan(cells, tmp_path / "grid")
+    text = planned(cells, tmp_path / "grid")
     assert f"at most {2 * 4 * 500:,} environment steps" in text
     assert "steps and hours without Endless-v0, which has no time limit" in text
 
@@ -74,7 +79,7 @@ def test_an_environment_without_a_time_limit_is_named_and_not_counted(
 def test_cells_that_are_alike_are_measured_once(tmp_path, measured, monkeypatch):
     asked = []
     monkeypatch.setattr(estimate, "probe", lambda cell: asked.append(cell) or measured)
-    plan(load_experiment(CONFIGS / "grid.yaml").cells(), tmp_path / "grid")
+    planned(load_experiment(CONFIGS / "grid.yaml").cells(), tmp_path / "grid")
     assert len(asked) == 72
 
 
@@ -151,3 +156,9 @@ def test_the_rows_of_a_long_cell_have_the_size_that_is_said(tmp_path, ray_sessio
     rows = size(tmp_path / cell.name) - size(tmp_path / cell.name / "checkpoints")
     assert rows > actual / 2
     assert disk_bytes(cell, probe(cell)) == pytest.approx(actual, rel=0.2)
+
+
+def test_offline_files_of_wandb_are_told_of_where_they_will_be_written(tmp_path):
+    cells = load_experiment(CONFIGS / "quickstart.yaml").cells()[:1]
+    assert "W&B's offline files" in planned(cells, tmp_path, offline=True)
+    assert "W&B's offline files" not in planned(cells, tmp_path)

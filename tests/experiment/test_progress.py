@@ -81,10 +81,10 @@ def test_seven_hundred_and_twenty_cells_are_one_screen_of_a_hundred_columns():
     lines = drawn(progress)
     assert len(lines) == 1 + 24 + 1
     assert max(map(len, lines)) <= 100
-    assert lines[0].split() == (
-        ["environment", "algorithm", "done", "running", "failed", "bp", "lpdm", "lpdm_guided"]
+    assert lines[1].split() == (
+        ["environment", "algorithm", "done", "now", "fail", "bp", "lpdm", "lpdm_guided"]
     )
-    rows = [line.split() for line in lines[1:-1]]
+    rows = [line.split() for line in lines[2:]]
     assert len({tuple(row[:2]) for row in rows}) == 24
     assert {tuple(row[2:]) for row in rows} == {("0/30", "30", *["-12345.7"] * 3)}
 
@@ -92,7 +92,7 @@ def test_seven_hundred_and_twenty_cells_are_one_screen_of_a_hundred_columns():
 def test_variants_have_rows_of_their_own(tmp_path):
     cells = load_experiment(write(tmp_path, variants={"slow": {}, "fast": {}})).cells()
     lines = drawn(Progress(cells, {}, io.StringIO()))
-    assert [line.split()[2] for line in lines[:-1]] == ["variant", "fast", "slow"]
+    assert [line.split()[2] for line in lines[1:]] == ["variant", "fast", "slow"]
 
 
 def test_counts_and_mean_last_scores_follow_the_cells(cells):
@@ -106,9 +106,9 @@ def test_counts_and_mean_last_scores_follow_the_cells(cells):
     progress.completed(lpdm0)
     progress.reported(lpdm1, report(10, score=None))
     progress.failed(lpdm1, "boom")
-    header, row, summary = drawn(progress)
+    summary, header, row = drawn(progress)
     assert row.split() == ["CartPole-v1", "ppo", "2/4", "1", "1", "11.5", "-4.0"]
-    assert header.index("failed") + len("failed") == row.index("  1  ", row.index(" 1 ") + 2) + 3
+    assert header.index("fail") + len("fail") == row.index(" 1 ", row.index(" 1 ") + 2) + 2
     assert summary.startswith("2 done, 1 running, 1 failed, 0 pending | ")
 
 
@@ -298,7 +298,7 @@ def test_the_command_draws_its_table_on_a_terminal(tmp_path):
     assert process.wait(timeout=60) == 0
     text = shown.decode()
     plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
-    assert plain.count("environment  algorithm") > 2  # drawn, and again in its place
+    assert plain.count("environment algorithm") > 2  # drawn, and again in its place
     assert "\x1b[1A" in text
     assert re.search(r"CartPole-v1 +ppo +2/2 +[\d.]+ +[\d.]+ *\r\n", plain)
     assert "2 done, 0 running, 0 failed, 0 pending | " in plain
@@ -324,3 +324,27 @@ def test_the_command_writes_no_control_character_into_a_log(tmp_path):
     for number, method in ((1, "bp"), (2, "lpdm")):
         assert f"[{number}/2]" in text
         assert f"CartPole-v1_ppo_{method}_s0 " in text
+
+
+def test_a_terminal_of_eighty_columns_shows_every_number_of_the_grid_whole():
+    grid = load_experiment(CONFIGS / "grid.yaml").cells()
+    progress = Progress(grid, {}, io.StringIO())
+    for cell in grid:
+        progress.started(cell.name)
+        progress.reported(cell.name, report(10, score=-812.4))
+    lines = drawn(progress, width=80)
+    assert lines[0].startswith("0 done, 720 running, 0 failed, 0 pending | ")
+    assert all(line.split()[2:] == ["0/30", "30", *["-812.4"] * 3] for line in lines[-24:])
+
+
+def test_a_log_is_told_the_state_while_nothing_happens(cells, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stream = io.StringIO()
+    progress = Progress(cells, {}, stream)
+    progress.tick()
+    assert not stream.getvalue()
+    now = LOG_INTERVAL + 1
+    progress.tick()
+    progress.tick()
+    assert stream.getvalue().count("4 pending") == 1

@@ -11,6 +11,7 @@ from rllib_lpdm.experiment.records import (
     IterationLog,
     best_iteration,
     checkpoints,
+    drop_unfinished_checkpoints,
     newest_checkpoint,
     provenance,
     read_run,
@@ -180,10 +181,11 @@ def test_an_unfinished_checkpoint_is_never_taken_and_leaves_nothing(tmp_path):
     assert list((tmp_path / "checkpoints").iterdir()) == [kept]
 
 
-def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next(tmp_path):
+def test_what_a_killed_process_left_of_a_checkpoint_is_never_taken_and_can_be_dropped(tmp_path):
     (tmp_path / "checkpoints" / ".abandoned" / "learner_group").mkdir(parents=True)
     assert newest_checkpoint(tmp_path) is None
     saved = save(tmp_path, 6)
+    drop_unfinished_checkpoints(tmp_path)
     assert list((tmp_path / "checkpoints").iterdir()) == [saved]
 
 

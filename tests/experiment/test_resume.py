@@ -5,10 +5,11 @@ import json
 import pytest
 
 from rllib_lpdm.analysis.results import read_cells
-from rllib_lpdm.experiment.cell import CellRun
+from rllib_lpdm.experiment.cell import CellRun, new_record
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.records import newest_checkpoint, read_run, write_run
 from rllib_lpdm.experiment.runner import run_experiment
+from rllib_lpdm.experiment.spec import ExperimentError
 from tests.experiment.files import write
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -111,3 +112,37 @@ def test_a_checkpoint_without_its_rows_fails_the_cell_with_the_file_named(experi
         CellRun(experiment.cells()[0], folder, "a command")
     assert read_run(folder)["status"] == "failed"
     assert "iterations.csv" in read_run(folder)["error"]
+
+
+def test_a_new_record_keeps_what_the_old_one_says_of_checkpoints(experiment):
+    """Behind a URL, what it does not name is not fetched, and deleted in the end."""
+    cell = experiment.cells()[0]
+    before = {"checkpoints": ["iteration_00000004"], "score": 21.0, "session": "earlier"}
+    record = new_record(cell, before, "a command", "this one")
+    assert record["checkpoints"] == ["iteration_00000004"]
+    assert record["score"] == 21.0
+
+
+def test_a_changed_setting_is_refused_also_where_the_record_lags_behind_its_checkpoint(
+    experiment, tmp_path
+):
+    interrupt(experiment, tmp_path, 2)
+    folder = cell_folder(experiment, tmp_path)
+    write_run(folder, read_run(folder) | {"checkpoints": []})
+    changed = load_experiment(experiment.source, ["settings.lr=0.05"])
+    with pytest.raises(ExperimentError, match=r"lr was 0\.0005, is 0\.05"):
+        run_experiment(changed, tmp_path, resume=True)
+
+
+def test_overwrite_deletes_nothing_where_ray_cannot_start(experiment, tmp_path, monkeypatch):
+    interrupt(experiment, tmp_path, 2)
+    before = sorted(tmp_path.rglob("*"))
+
+    def refuse(*arguments, **options):
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(ExperimentError, match="nobody answers"):
+        run_experiment(experiment, tmp_path, overwrite=True)
+    assert set(before) <= set(tmp_path.rglob("*"))
