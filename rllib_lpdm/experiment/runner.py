@@ -10,7 +10,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,8 @@ def run_experiment(
                     _delete(folder, outdated)
                     _write_plan(folder, cells)
                     if experiment.in_process:
-                        _run_here(pending, job, watch, progress)
+                        with suppress(KeyboardInterrupt):  # the outcome tells of it
+                            _run_here(pending, job, watch, progress)
                     else:
                         with progress:
                             run_trials(job, watch, max_concurrent)

@@ -309,17 +309,20 @@ def termination_as_interrupt() -> Iterator[list[int]]:
         yield received
         return
 
+    patience = threading.Timer(GRACE, os._exit, (128 + signal.SIGTERM,))
+    patience.daemon = True
+
     def terminate(number: int, frame: Any) -> None:
+        if not received:
+            patience.start()
         received.append(number)
-        patience = threading.Timer(GRACE, os._exit, (128 + number,))
-        patience.daemon = True
-        patience.start()
         signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield received
     finally:
+        patience.cancel()
         signal.signal(signal.SIGTERM, before)
 
 
