@@ -154,9 +154,6 @@ def headless_gl() -> str | None:
     return None
 
 
-# -- reading a folder -----------------------------------------------------------------------------
-
-
 def one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:297]}..."
