@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from rllib_lpdm.analysis.results import read_cells
+from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.tables import score_table
 from rllib_lpdm.experiment.estimate import plan
 from rllib_lpdm.experiment.loading import load_experiment
@@ -58,9 +58,9 @@ def _tune(options: argparse.Namespace, again: str) -> int:
         overwrite=options.overwrite,
         wandb=mode,
     )
-    results = read_cells(outcome.folder)
+    results = read_results(outcome.folder).cells
     if results:
-        print("\nMax score (score at the end), over 50 iterations:")
+        print("\nMax score of 50 iterations (mean of the last tenth):")
         print(score_table(results))
     if outcome.sync:
         print(f"\nW&B's files are on this machine; to upload them:\n  {outcome.sync}")

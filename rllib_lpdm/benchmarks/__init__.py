@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from rllib_lpdm.benchmarks.grid import grid, wandb
 from rllib_lpdm.benchmarks.measure import Row
+from rllib_lpdm.benchmarks.report import report
 from rllib_lpdm.benchmarks.training import ppo, reinforce, runner
 from rllib_lpdm.benchmarks.updates import local_update, memory
 
@@ -15,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "grid": grid,
     "wandb": wandb,
+    "report": report,
 }
 
 __all__ = ["BENCHMARKS", "Row"]

@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 import ray
 
+from rllib_lpdm.analysis.results import REPORT_FOLDER
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.records import RUN_FILE, checkpoints, is_remote
@@ -32,7 +33,8 @@ from rllib_lpdm.experiment.trials import (
 from rllib_lpdm.experiment.wandb import WandbSink
 
 PLAN_FILE, LOCK_FILE = ".experiment.json", ".lock"
-OURS = (PLAN_FILE, f"{PLAN_FILE}.new", "wandb")  # what is in the folder besides cells
+# what is in the folder besides cells
+OURS = (PLAN_FILE, f"{PLAN_FILE}.new", "wandb", REPORT_FOLDER)
 
 Runs = dict[str, dict[str, Any]]
 

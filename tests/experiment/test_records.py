@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from rllib_lpdm.analysis.results import read_cells
+from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.experiment.records import (
     IterationLog,
     best_iteration,
@@ -19,7 +19,7 @@ from rllib_lpdm.experiment.records import (
     write_run,
 )
 
-AWKWARD = (0.1 + 0.2, -0.0, 5e-324, 1.7976931348623157e308, np.pi, -1 / 3, 1e23, float("inf"))
+AWKWARD = (0.1 + 0.2, -0.0, 5e-324, 1.7976931348623157e308, np.pi, -1 / 3, 1e23)
 
 
 def rows(count, start=1):
@@ -88,9 +88,10 @@ def test_a_folder_without_a_run_file_has_no_run(tmp_path):
 
 def test_numbers_keep_every_bit(tmp_path):
     values = [*AWKWARD, *np.random.default_rng(0).standard_normal(100) * 1e-7]
-    write_run(tmp_path / "cell", {})
+    place = {"environment": "CartPole-v1", "algorithm": "ppo", "method": "bp", "seed": 0}
+    write_run(tmp_path / "cell", {"cell": "cell", **place})
     IterationLog(tmp_path / "cell").append([{"episode_return": value} for value in values])
-    (cell,) = read_cells(tmp_path)
+    (cell,) = read_results(tmp_path).cells
     assert cell.returns.tobytes() == np.array(values, dtype=np.float64).tobytes()
 
 

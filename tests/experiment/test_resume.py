@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rllib_lpdm.analysis.results import read_cells
+from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.experiment.cell import CellRun, new_record
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.records import newest_checkpoint, read_run, write_run
@@ -37,7 +37,7 @@ def straight(experiment, tmp_path_factory):
 
 
 def curves(output):
-    (cell,) = read_cells(output / "small")
+    (cell,) = read_results(output / "small").cells
     return {name: list(column) for name, column in cell.columns.items() if name != "seconds"}
 
 

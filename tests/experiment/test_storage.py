@@ -13,7 +13,7 @@ import pytest
 from upath import UPath
 
 from rllib_lpdm import tune
-from rllib_lpdm.analysis.results import read_cells
+from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.records import checkpoints, read_run
@@ -178,8 +178,8 @@ def test_a_grid_under_tune_behind_s3_ends_as_on_a_disk(bucket, grid, local):
     ended(start(grid, "--output", f"{bucket}/whole", "--wandb", "disabled", "--overwrite"))
     folder = results_folder(f"{bucket}/whole") / "grid"
     assert_same(folder, local, grid.cells)
-    here = {cell.run["cell"]: cell for cell in read_cells(local)}
-    there = {cell.run["cell"]: cell for cell in read_cells(folder)}
+    here = {cell.run.cell: cell for cell in read_results(local).cells}
+    there = {cell.run.cell: cell for cell in read_results(folder).cells}
     assert there.keys() == here.keys() == {cell.name for cell in grid.cells}
     for name, cell in there.items():
         assert cell.returns.tobytes() == here[name].returns.tobytes()

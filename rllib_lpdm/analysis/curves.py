@@ -1,0 +1,114 @@
+"""Learning curves (figure 3) and distance errors over training, ready to be drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rllib_lpdm.analysis.results import CellResult, Floats
+from rllib_lpdm.analysis.scores import Group, Groups
+from rllib_lpdm.analysis.statistics import Estimate, bootstrap, mean, smoothed
+
+POINTS = 200  # of a curve, at most
+PERCENTILES = 5, 95  # of an environment's smoothed scores: 0 and 1 of its normalised scores
+
+Axis = Literal["iterations", "steps"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean over seeds of something over training.
+
+    Attributes:
+        x: (points,) iterations or environment steps.
+        estimate: (points,) mean over the seeds that are still there, with its 95 % interval where
+            all are.
+        whole: number of points that all seeds have; beyond, some have ended.
+    """
+
+    x: Floats
+    estimate: Estimate
+    whole: int
+
+    def scaled(self, low: float, high: float) -> "Curve":
+        """The curve with ``low`` at 0 and ``high`` at 1; as it is where the two are equal."""
+        if high <= low:
+            return self
+        return Curve(
+            self.x, Estimate(*((line - low) / (high - low) for line in self.estimate)), self.whole
+        )
+
+
+def learning_curve(group: Group, axis: Axis) -> Curve:
+    """The smoothed score of a group's runs, unfinished ones too, over training.
+
+    Raises:
+        KeyError: a run has no column for the axis.
+    """
+    return _curve(group.cells, [smoothed(cell.returns) for cell in group.cells], axis)
+
+
+def distance_errors(group: Group) -> dict[int, Curve]:
+    """The smoothed distance error of every hidden layer over iterations, by the layer's number.
+
+    0 where a layer keeps all distances; layers that are not trained by distances have none.
+    """
+    curves: dict[int, Curve] = {}
+    for layer in range(1, 1000):
+        name = f"distance_error_{layer}"
+        cells = [cell for cell in group.cells if name in cell.columns]
+        if not cells:
+            return curves
+        values = [smoothed(cell.columns[name]) for cell in cells]
+        curves[layer] = _curve(cells, values, "iterations")
+    raise ValueError(f"{group.name} has a thousand layers")
+
+
+def score_percentiles(groups: Groups) -> dict[str, tuple[float, float]]:
+    """By environment, what learning curves are normalised by (section 4.2).
+
+    Two percentiles of all smoothed scores of all runs, algorithms, methods and variants.
+    """
+    scores: dict[str, list[Floats]] = {}
+    for place, row in groups.items():
+        for group in row.values():
+            scores.setdefault(place.environment, []).extend(
+                smoothed(cell.returns) for cell in group.cells
+            )
+    bounds = {}
+    for environment, curves in scores.items():
+        low, high = np.percentile(np.concatenate(curves), PERCENTILES)
+        bounds[environment] = float(low), float(high)
+    return bounds
+
+
+def _curve(cells: Sequence[CellResult], values: Sequence[Floats], axis: Axis) -> Curve:
+    places = [_places(cell, axis) for cell in cells]
+    ends = sorted(place[-1] for place in places)
+    start = min(max(place[0] for place in places), ends[0])
+    x = np.linspace(start, ends[-1], POINTS)
+    x = np.unique(np.concatenate([x, ends]))  # a run's last point is never lost
+    if axis == "iterations":
+        x = np.unique(x.round())
+    lines = np.stack(
+        [
+            np.interp(x, place, value, right=np.nan)
+            for place, value in zip(places, values, strict=True)
+        ],
+        axis=1,
+    )  # (points, seeds)
+    there = np.isfinite(lines)
+    some, everyone = there.any(axis=1), there.all(axis=1)
+    value, low, high = np.full((3, len(x)), np.nan)
+    value[some] = np.nanmean(lines[some], axis=1)
+    if everyone.any():
+        _, low[everyone], high[everyone] = bootstrap([lines[everyone]], mean)
+    return Curve(x, Estimate(value, low, high), int(everyone.sum()))
+
+
+def _places(cell: CellResult, axis: Axis) -> Floats:
+    """(iterations,) where on the axis each iteration ended."""
+    if axis == "steps":
+        return cell.columns["env_steps"]
+    return np.arange(1.0, len(cell.returns) + 1)

@@ -1,0 +1,75 @@
+"""Writes a report: tables, figures and the page."""
+
+from pathlib import Path
+
+from rllib_lpdm.analysis.drawing import Picture
+from rllib_lpdm.analysis.figures import (
+    aggregates_picture,
+    errors_picture,
+    learning_curves,
+    profiles,
+)
+from rllib_lpdm.analysis.page import render_page
+from rllib_lpdm.analysis.report import APPENDICES, Report, ReportError
+from rllib_lpdm.analysis.tables import (
+    aggregate_records,
+    csv_text,
+    latex,
+    markdown,
+    score_records,
+    speed_records,
+)
+
+
+def write(report: Report, output: Path) -> Path:
+    """Writes the tables, the figures and the page.
+
+    Args:
+        report: what is written.
+        output: a folder, made if need be; files of an earlier report in it are replaced.
+
+    Returns:
+        The page.
+
+    Raises:
+        ReportError: the folder cannot be written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, text in _tables(report).items():
+            (output / name).write_text(text, encoding="utf-8")
+        page = output / "index.html"
+        page.write_text(render_page(report, _pictures(report, output / "figures")), "utf-8")
+    except OSError as error:
+        raise ReportError(
+            f"{output} cannot be written ({error.strerror or error}); choose another folder with "
+            "--output"
+        ) from None
+    return page
+
+
+def _tables(report: Report) -> dict[str, str]:
+    """The text of every table by its file's name."""
+    return {
+        "table1.csv": csv_text(score_records(report.scores, report.with_paper)),
+        "table1.md": markdown(report.scores, report.with_paper),
+        "table1.tex": latex(report.scores, report.with_paper),
+        "aggregates.csv": csv_text(aggregate_records(report.aggregates)),
+        "speed.csv": csv_text(speed_records(report.speeds)),
+    }
+
+
+def _pictures(report: Report, folder: Path) -> list[Picture]:
+    """The figures in the page's order."""
+    pictures = []
+    if report.aggregates:
+        pictures.append(profiles(report.aggregates, folder))
+        pictures.append(aggregates_picture(report.aggregates, report.baseline, folder))
+    pictures.append(learning_curves(report.groups, "learning_curves", "Learning curves", folder))
+    if errors := errors_picture(report.groups, folder):
+        pictures.append(errors)
+    pictures += [
+        learning_curves(groups, name, APPENDICES[name], folder)
+        for name, groups in report.appendices.items()
+    ]
+    return pictures

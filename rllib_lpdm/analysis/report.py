@@ -1,0 +1,198 @@
+"""Everything a report says about a results folder, in numbers and sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rllib_lpdm.analysis.aggregates import Aggregate, aggregate_rows
+from rllib_lpdm.analysis.paper import published
+from rllib_lpdm.analysis.results import Results, read_results
+from rllib_lpdm.analysis.scores import (
+    Group,
+    Groups,
+    Score,
+    Speed,
+    baseline_of,
+    grouped,
+    score_rows,
+    speed_rows,
+)
+
+APPENDICES = {
+    "appendix_a": "Figure A1: sparse distance matrices",
+    "appendix_b": "Figure A2: forward-error propagation",
+    "appendix_c": "Figure A3: learning rates by layer",
+    "appendix_d": "Figure A4: frozen random layers",
+}
+
+# settings that do not change what is learned
+HOW_RUN = {"iterations_per_report", "env_runners", "cpus", "placement", "checkpoint_interval"}
+HOW_RUN |= {"retries", "tensorboard"}
+
+
+class ReportError(ValueError):
+    """Why a folder cannot be reported: one line that names the place and the way out."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures of a report, before anything is drawn or laid out.
+
+    Attributes:
+        results: the experiment's cells, those that are missing, and what reading them met.
+        baseline: the method that the others are compared with.
+        with_paper: whether the paper's numbers stand beside ours.
+        groups: the cells by place and series.
+        scores: the paper's table.
+        speeds: wall clock and speed.
+        aggregates: the methods over all environments.
+        notes: a sentence for everything that limits what the figures say.
+        appendices: the cells of the appendices' experiments by their folder's name.
+    """
+
+    results: Results
+    baseline: str
+    with_paper: bool
+    groups: Groups
+    scores: Sequence[Score]
+    speeds: Sequence[Speed]
+    aggregates: Sequence[Aggregate]
+    notes: Sequence[str]
+    appendices: dict[str, Groups] = field(default_factory=dict)
+
+
+def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Report:
+    """Everything a report says about an experiment's folder.
+
+    Args:
+        folder: an experiment's folder, or one that holds a single experiment besides those of the
+            paper's appendices. The appendices are also looked for beside it.
+        baseline: the method to compare with.
+        with_paper: whether the paper's numbers are shown beside.
+
+    Raises:
+        ReportError: there is nothing to report.
+    """
+    folder, appendices = _experiments(folder)
+    results = read_results(folder, _is_needed)
+    if not results.cells:
+        raise ReportError(
+            f"{folder} holds no cell that has finished an iteration; a cell is a folder with "
+            "run.json and iterations.csv" + "".join(f"\n  {note}" for note in results.notes[:10])
+        )
+    groups = grouped(results.cells)
+    methods = dict.fromkeys(series.method for row in groups.values() for series in row)
+    if baseline not in methods and baseline != "bp":
+        raise ReportError(
+            f"--baseline {baseline}: no cell has that method; there are {', '.join(methods)}"
+        )
+    aggregates, left_out = aggregate_rows(groups, baseline)
+    read = {path.name: read_results(path, _is_needed) for path in appendices}
+    notes = [
+        *results.notes,
+        *(f"{name}: {note}" for name, other in read.items() for note in other.notes),
+        *_limits(groups, baseline),
+        *left_out,
+    ]
+    return Report(
+        results=results,
+        baseline=baseline,
+        with_paper=with_paper,
+        groups=groups,
+        scores=score_rows(groups, baseline),
+        speeds=speed_rows(groups, baseline),
+        aggregates=aggregates,
+        notes=notes,
+        appendices={name: grouped(other.cells) for name, other in read.items() if other.cells},
+    )
+
+
+def _is_needed(column: str) -> bool:
+    return column in ("env_steps", "seconds") or column.startswith("distance_error_")
+
+
+def _experiments(folder: Path) -> tuple[Path, list[Path]]:
+    """The experiment to report, and those of the appendices in or beside its folder."""
+    if not folder.is_dir():
+        raise ReportError(f"{folder} is not a folder")
+    if _holds_cells(folder):
+        beside = [folder.parent / name for name in APPENDICES if name != folder.name]
+        found = [path for path in beside if path.is_dir() and _holds_cells(path)]
+        return folder, ([folder] if folder.name in APPENDICES else []) + found
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and _holds_cells(path))
+    main = [path for path in inside if path.name not in APPENDICES]
+    if len(main) > 1:
+        raise ReportError(
+            f"{folder} holds several experiments; name one of them: "
+            + ", ".join(str(path) for path in main)
+        )
+    if not inside:
+        return folder, []
+    return (main or inside)[0], [path for path in inside if path.name in APPENDICES]
+
+
+def _holds_cells(folder: Path) -> bool:
+    try:
+        return any(map(_is_cell, folder.iterdir()))
+    except PermissionError:
+        return False
+
+
+def _is_cell(folder: Path) -> bool:
+    try:
+        return (folder / "run.json").is_file()
+    except PermissionError:
+        return False
+
+
+def _limits(groups: Groups, baseline: str) -> list[str]:
+    """A sentence for everything about the runs that limits what a comparison says."""
+    known = {environment for environment, _, _ in published()}
+    notes = [
+        f"{environment} is not among the paper's environments; it comes after them"
+        for environment in dict.fromkeys(place.environment for place in groups)
+        if environment not in known
+    ]
+    everything = [group for row in groups.values() for group in row.values()]
+    single = [group.name for group in everything if len(group.counted) == 1]
+    if single:
+        which = "every method" if len(single) == len(everything) else ", ".join(single[:6])
+        which += f" and {len(single) - 6} more" if 6 < len(single) < len(everything) else ""
+        notes.append(f"A single seed gives no spread and no interval: {which}")
+    for place, row in groups.items():
+        where = f"{place.environment} {place.algorithm}"
+        alone = [s.label for s, group in row.items() if baseline_of(group, row, baseline) is None]
+        if len(alone) == len(row):
+            notes.append(f"{where} has no {baseline} runs, so no ratios")
+        elif alone:
+            which = ", ".join(alone)
+            notes.append(f"{where} has no {baseline} runs to compare {which} with, so no ratios")
+        counts = {series.label: len(group.counted) for series, group in row.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{label} {count}" for label, count in counts.items())
+            notes.append(f"{where} has unequal numbers of seeds: {listed}")
+    for group in everything:
+        lengths = sorted(len(returns) for returns in group.returns)
+        if not group.finished:
+            notes.append(f"{group.name} has no finished run; its figures are those so far")
+        if lengths[0] != lengths[-1]:
+            notes.append(
+                f"{group.name} has runs of {lengths[0]} to {lengths[-1]} iterations; max score, "
+                f"spread and iterations are over the first {lengths[0]}, which all of them have"
+            )
+        notes += _different_settings(group)
+    return notes
+
+
+def _different_settings(group: Group) -> list[str]:
+    """A sentence where runs that are averaged were not trained alike."""
+    settings = [cell.run.settings for cell in group.cells]
+    names = dict.fromkeys(name for each in settings for name in each)
+    different = [
+        name
+        for name in names
+        if name not in HOW_RUN and any(each.get(name) != settings[0].get(name) for each in settings)
+    ]
+    return (
+        [f"{group.name} averages runs with different {', '.join(different)}"] if different else []
+    )

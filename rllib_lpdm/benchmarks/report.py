@@ -1,0 +1,103 @@
+"""The report of the paper's whole grid: how long it takes on two cores, and how much memory."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from rllib_lpdm.analysis.paper import published
+from rllib_lpdm.benchmarks.measure import Row
+from rllib_lpdm.experiment.cell import new_record
+from rllib_lpdm.experiment.records import ITERATIONS_FILE, provenance, write_run
+from rllib_lpdm.experiment.runner import PLAN_FILE
+from rllib_lpdm.experiment.spec import Cell, CellSettings
+
+ITERATIONS = 5000
+SEEDS = 10
+CORES = 2
+LAYERS = 3
+
+
+def report(iterations: int = ITERATIONS, seeds: int = SEEDS) -> list[Row]:
+    """Makes up the files of a finished grid, 720 cells, and runs the report's command on them."""
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory) / "grid"
+        _write_grid(folder, iterations, seeds)
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rllib_lpdm.report", str(folder), "--paper"],
+            stdout=subprocess.DEVNULL,
+        )
+        cores = list(range(os.cpu_count() or 1))[:CORES]
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, cores)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if status or not (folder / "report" / "index.html").is_file():
+            raise RuntimeError(f"the report ended with status {os.waitstatus_to_exitcode(status)}")
+    cells = len(published()) * seeds
+    case = f"{cells} cells x {iterations} iterations"
+    return [
+        _limit(case, seconds, 60, "s"),
+        _limit(case, usage.ru_maxrss / 1024, 2048, "MiB"),
+    ]
+
+
+def _limit(case: str, figure: float, limit: float, unit: str) -> Row:
+    return Row(
+        benchmark="report",
+        case=case,
+        figure=figure,
+        reference=limit,
+        compared_with="the limit, on two cores",
+        unit=unit,
+        ratio=figure / limit,
+        target="<= 1",
+        met=figure <= limit,
+    )
+
+
+def _write_grid(folder: Path, iterations: int, seeds: int) -> None:
+    """Files of the size and shape of a real grid's; every curve is its own random walk."""
+    settings = CellSettings.model_validate({"iterations": iterations})
+    random = np.random.default_rng(0)
+    names = []
+    for environment, algorithm, method in published():
+        for seed in range(seeds):
+            cell = Cell(environment, algorithm, method, seed, settings)  # type: ignore[arg-type]
+            record = new_record(cell, None, "made up", "") | provenance() | {"status": "finished"}
+            names.append(cell.name)
+            write_run(folder / cell.name, record)
+            table = pa.table(_columns(random, iterations, method))
+            pa.csv.write_csv(
+                table,
+                folder / cell.name / ITERATIONS_FILE,
+                pa.csv.WriteOptions(quoting_style="none"),
+            )
+    (folder / PLAN_FILE).write_text(json.dumps({"cells": names}))
+
+
+def _columns(random: np.random.Generator, iterations: int, method: str) -> dict[str, object]:
+    lengths = random.integers(20, 500, iterations)
+    names = [f"grad_norm_hidden_{layer}" for layer in range(1, LAYERS + 1)]
+    if method != "bp":
+        layers = range(1, LAYERS + 1)
+        names += [f"distance_{what}_{layer}" for what in ("loss", "error") for layer in layers]
+    names += ["grad_norm_policy_head", "grad_norm_value_head", "policy_loss", "value_loss", "kl"]
+    return {
+        "iteration": np.arange(1, iterations + 1),
+        "env_steps": lengths.cumsum(),
+        "episodes": np.arange(1, iterations + 1),
+        "episode_return": random.normal(0.1, 5, iterations).cumsum(),
+        "episode_length": lengths.astype(float),
+        "seconds": random.exponential(0.01, iterations),
+        "skipped_steps": np.zeros(iterations),
+        **{name: random.exponential(1, iterations) for name in names},
+    }

@@ -1,0 +1,75 @@
+"""``python -m rllib_lpdm.report RESULTS_DIR``: the paper's tables and figures, and a page."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import cast
+
+from upath import UPath
+
+from rllib_lpdm.analysis.output import write
+from rllib_lpdm.analysis.report import ReportError, analyse
+from rllib_lpdm.analysis.results import REPORT_FOLDER
+
+SHOWN = 10  # notes on the terminal; the page has all
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Returns:
+        0 where a report was written, whatever had to be left out of it; 2 where none could be.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        report = analyse(_folder(options.results), options.baseline, options.paper)
+        if options.output is None and "://" in options.results:
+            raise ReportError(f"{options.results}: say with --output where the report goes")
+        page = write(report, options.output or Path(options.results) / REPORT_FOLDER)
+    except ReportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for note in report.notes[:SHOWN]:
+        print(f"note: {note}", file=sys.stderr)
+    if len(report.notes) > SHOWN:
+        print(f"and {len(report.notes) - SHOWN} more notes, in the page", file=sys.stderr)
+    cells, missing = len(report.results.cells), len(report.results.missing)
+    print(f"{cells} cells" + (f", {missing} missing" if missing else ""))
+    print(page)
+    return 0
+
+
+def _folder(text: str) -> Path:
+    """The folder to report; a URL gives a UPath, which acts like a Path."""
+    if "://" not in text:
+        return Path(text)
+    try:
+        return cast(Path, UPath(text))
+    except (ImportError, ValueError) as error:
+        raise ReportError(f"{text}: {error}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rllib_lpdm.report", description=__doc__)
+    parser.add_argument(
+        "results",
+        metavar="RESULTS_DIR",
+        help="an experiment's folder, such as results/grid; while it runs, too",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help=f"default: RESULTS_DIR/{REPORT_FOLDER}"
+    )
+    parser.add_argument(
+        "--baseline",
+        default="bp",
+        metavar="METHOD",
+        help="what the other methods are compared with; default: bp",
+    )
+    parser.add_argument(
+        "--paper", action="store_true", help="put the paper's numbers beside, with the difference"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

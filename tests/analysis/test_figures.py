@@ -1,0 +1,175 @@
+"""What the figures show, and the files they leave."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from rllib_lpdm.analysis.aggregates import aggregate_rows
+from rllib_lpdm.analysis.curves import learning_curve
+from rllib_lpdm.analysis.drawing import SERIES, VARIABLES, Palette, make_picture
+from rllib_lpdm.analysis.figures import (
+    aggregates_picture,
+    errors_picture,
+    learning_curves,
+    profiles,
+)
+from rllib_lpdm.analysis.results import Series
+from rllib_lpdm.analysis.scores import grouped
+from tests.analysis.cells import cell
+
+RANDOM = np.random.default_rng(0)
+
+
+def run(seed, length=60, **place):
+    """A run with steps and the distance errors of two layers."""
+    columns = {
+        "env_steps": np.arange(1, length + 1) * 10,
+        "distance_error_1": np.full(length, 0.1),
+        "distance_error_2": np.full(length, 0.2),
+    }
+    if place["method"] == "bp":
+        columns = {"env_steps": columns["env_steps"]}
+    return cell(RANDOM.normal(size=length).cumsum(), columns, seed=seed, **place)
+
+
+@pytest.fixture(scope="module")
+def groups():
+    return grouped(
+        [
+            run(seed, environment=environment, method=method)
+            for environment in ("CartPole-v1", "Hopper-v4")
+            for method in ("bp", "lpdm")
+            for seed in range(3)
+        ]
+    )
+
+
+def drawn(draw):
+    """The axes that a panel's function has drawn on."""
+    axes = Figure().subplots()
+    draw(axes)
+    return axes
+
+
+def parsed(svg):
+    return ElementTree.fromstring(svg)
+
+
+def test_every_figure_leaves_files_for_papers_and_a_panel_for_every_place(groups, tmp_path):
+    aggregates, _ = aggregate_rows(groups)
+    pictures = [
+        profiles(aggregates, tmp_path),
+        aggregates_picture(aggregates, "bp", tmp_path),
+        learning_curves(groups, "learning_curves", "Learning curves", tmp_path),
+        errors_picture(groups, tmp_path),
+    ]
+    assert [len(picture.panels) for picture in pictures] == [1, 4, 2, 2]
+    starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    files = [tmp_path.parent / file for picture in pictures for file in picture.files]
+    assert len(files) == 3 * (1 + 1 + 4 + 1)
+    for file in files:
+        assert file.read_bytes().startswith(starts[file.suffix[1:]])
+    assert set(pictures[2].panels[0].versions) == {
+        f"{score} score, by {axis}"
+        for score in ("raw", "normalised")
+        for axis in ("iterations", "environment steps")
+    }
+
+
+def test_the_same_cells_give_the_same_files(groups, tmp_path):
+    for folder in ("one", "two"):
+        errors_picture(groups, tmp_path / folder)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_a_curve_is_drawn_through_its_means_with_its_interval(groups, tmp_path, monkeypatch):
+    panels = {}
+    monkeypatch.setattr(
+        "rllib_lpdm.analysis.figures.make_picture",
+        lambda *args, **options: panels.update(args[5]),
+    )
+    learning_curves(groups, "learning_curves", "Learning curves", tmp_path)
+    axes = drawn(panels["raw score, by environment steps"]["Hopper-v4, ppo"])
+    row = groups["Hopper-v4", "ppo"]
+    for series, color in ((Series("bp"), SERIES[0]), (Series("lpdm"), SERIES[1])):
+        curve = learning_curve(row[series], "steps")
+        (line,) = [
+            line for line in axes.lines if line.get_color() == color and line.get_linestyle() == "-"
+        ]
+        np.testing.assert_array_equal(line.get_xdata(), curve.x)
+        np.testing.assert_array_equal(line.get_ydata(), curve.estimate.value)
+        (band,) = [b for b in axes.collections if to_hex(b.get_facecolor()[0]) == color]
+        corners = band.get_paths()[0].vertices
+        for end in (curve.estimate.low, curve.estimate.high):
+            assert np.isin(np.column_stack([curve.x, end]), corners).all()
+
+
+def test_a_single_seed_has_a_line_and_no_band(tmp_path, monkeypatch):
+    panels = {}
+    monkeypatch.setattr(
+        "rllib_lpdm.analysis.figures.make_picture",
+        lambda *args, **options: panels.update(args[5]),
+    )
+    learning_curves(grouped([run(0, method="bp")]), "learning_curves", "", tmp_path)
+    axes = drawn(panels["raw score, by iterations"]["CartPole-v1, ppo"])
+    assert axes.lines
+    assert not axes.collections
+
+
+def test_without_steps_there_are_curves_by_iterations_only(tmp_path):
+    picture = learning_curves(grouped([cell([1.0, 2.0])]), "learning_curves", "", tmp_path)
+    assert set(picture.panels[0].versions) == {
+        "raw score, by iterations",
+        "normalised score, by iterations",
+    }
+
+
+def test_without_local_layers_there_is_no_figure_of_distance_errors(tmp_path):
+    assert errors_picture(grouped([run(0, method="bp")]), tmp_path) is None
+
+
+def test_the_papers_methods_have_one_colour_in_all_figures():
+    alone = Palette([Series("lpdm_guided")])
+    among = Palette([Series("lpdm", "slow"), Series("bp"), Series("lpdm_guided")])
+    guided = Series("lpdm_guided")
+    assert alone.line(guided) == among.line(guided)
+
+
+def test_series_differ_by_colour():
+    series = [Series("bp"), *(Series("lpdm", f"variant{k}") for k in range(6)), Series("frozen")]
+    assert len({Palette(series).line(each)["color"] for each in series}) == len(series)
+
+
+def test_the_panels_of_a_page_share_no_ids_and_leave_colours_to_its_style(groups, tmp_path):
+    picture = learning_curves(groups, "learning_curves", "Learning curves", tmp_path)
+    texts = [text for panel in picture.panels for text in panel.versions.values()]
+    ids = [found for text in texts for found in re.findall(r' id="([^"]+)"', text)]
+    assert ids
+    assert len(set(ids)) == len(ids)
+    for text in texts:
+        assert "var(--series-1)" in text
+        assert not any(color in text for color in VARIABLES)
+        assert set(re.findall(r"#([A-Za-z_][\w-]*)", text)) <= set(ids)
+        assert parsed(text).get("aria-label").startswith("Learning curves")
+
+
+HOSTILE = "<script>alert(1)</script>\"'&$\\frac{$_^{"
+
+
+def test_hostile_names_are_text_and_no_formula(tmp_path):
+    picture = make_picture(
+        tmp_path,
+        "hostile",
+        HOSTILE,
+        "",
+        Palette([Series(HOSTILE)]),
+        {"": {HOSTILE: lambda axes: axes.set_xlabel(HOSTILE)}},
+    )
+    root = parsed(picture.panels[0].versions[""])
+    assert not root.findall(".//{*}script")
+    assert HOSTILE in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]

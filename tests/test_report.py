@@ -1,0 +1,166 @@
+"""The command line of the report, on real cells and on what users may point it at by mistake."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from rllib_lpdm import tune
+from rllib_lpdm.report import main
+from tests.analysis.cells import write_cell
+from tests.experiment.files import CONFIGS
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Four cells, trained in this process."""
+    output = tmp_path_factory.mktemp("results")
+    changes = ["seeds=2", "methods=[bp,lpdm]", "settings.iterations=3"]
+    words = [str(CONFIGS / "debug.yaml"), "--output", str(output), "--wandb", "disabled"]
+    for change in changes:
+        words += ["--set", change]
+    assert tune.main(words) == 0
+    return output / "debug"
+
+
+def test_a_trained_grid_becomes_tables_figures_and_a_page_without_ray(trained, tmp_path):
+    code = (
+        "import sys; from rllib_lpdm.report import main; status = main(sys.argv[1:]); "
+        "sys.exit(status or bool({'ray', 'torch', 'gymnasium'} & set(sys.modules)))"
+    )
+    words = [str(trained), "--output", str(tmp_path), "--paper"]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == ["4 cells", str(tmp_path / "index.html")]
+    for name in ("table1.csv", "table1.md", "table1.tex", "aggregates.csv", "speed.csv"):
+        assert (tmp_path / name).stat().st_size > 0
+    with (tmp_path / "table1.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["seeds"], row["finished"]) for row in rows] == [
+        ("bp", "2", "yes"),
+        ("lpdm", "2", "yes"),
+    ]
+    assert rows[1]["paper_max_score"] == "474.9"
+    page = (tmp_path / "index.html").read_text()
+    assert all(f"cell-{path.name}" in page for path in trained.glob("CartPole*"))
+    for kind in ("learning_curves", "performance_profiles", "aggregates", "distance_errors"):
+        assert {path.suffix for path in (tmp_path / "figures").glob(f"{kind}*")} == {
+            ".png",
+            ".pdf",
+            ".svg",
+        }
+
+
+def test_a_report_lies_in_the_experiments_folder_and_is_the_same_when_made_again(trained):
+    pages = []
+    for _ in range(2):
+        assert main([str(trained)]) == 0
+        files = [path for path in sorted((trained / "report").rglob("*")) if path.is_file()]
+        pages.append({path.name: path.read_bytes() for path in files})
+    assert pages[0] == pages[1]
+
+
+def test_an_experiment_with_a_report_can_be_overwritten(trained, tmp_path):
+    folder = tmp_path / "debug"
+    shutil.copytree(trained, folder)
+    assert main([str(folder)]) == 0
+    words = [str(CONFIGS / "debug.yaml"), "--output", str(tmp_path), "--wandb", "disabled"]
+    assert tune.main([*words, "--set", "settings.iterations=1", "--overwrite"]) == 0
+    assert not (folder / "report").exists()
+
+
+def refused(capsys, *words):
+    """The one line with which a report is refused."""
+    assert main([str(word) for word in words]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize("content", ["nothing", "something else", "only a file"])
+def test_a_folder_without_cells_is_refused_in_a_line(tmp_path, capsys, content):
+    if content == "something else":
+        (tmp_path / "holiday").mkdir()
+        (tmp_path / "holiday" / "photo.txt").write_text("a beach")
+    if content == "only a file":
+        (tmp_path / "run.json").write_text("{}")
+    assert "holds no cell" in refused(capsys, tmp_path)
+    assert list(tmp_path.glob("report")) == []
+
+
+def test_a_missing_folder_is_refused_by_name(tmp_path, capsys):
+    assert "nowhere is not a folder" in refused(capsys, tmp_path / "nowhere")
+
+
+def test_a_baseline_that_no_cell_has_is_refused_with_those_there_are(tmp_path, capsys):
+    write_cell(tmp_path / "grid", method="bp")
+    write_cell(tmp_path / "grid", method="lpdm")
+    line = refused(capsys, tmp_path / "grid", "--baseline", "frozn")
+    assert line.endswith("there are bp, lpdm")
+
+
+def test_one_of_several_experiments_must_be_named(tmp_path, capsys):
+    for name in ("grid", "quickstart"):
+        write_cell(tmp_path / name)
+    line = refused(capsys, tmp_path)
+    assert str(tmp_path / "grid") in line
+    assert str(tmp_path / "quickstart") in line
+
+
+def test_an_output_that_cannot_be_written_is_refused_with_the_way_out(tmp_path, capsys):
+    write_cell(tmp_path / "grid")
+    (tmp_path / "taken").write_text("")
+    assert "--output" in refused(capsys, tmp_path / "grid", "--output", tmp_path / "taken")
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_reported(tmp_path, capsys):
+    folder = tmp_path / "grid"
+    for seed in range(2):
+        write_cell(folder, seed=seed)
+    broken = write_cell(folder, seed=2)
+    (broken / "run.json").write_text("{")
+    copy = shutil.copytree(folder / "CartPole-v1_ppo_bp_s0", folder / "backup")
+    half = folder / "CartPole-v1_ppo_bp_s1" / "iterations.csv"
+    half.write_text(half.read_text() + "3,7")
+    lost = write_cell(folder, seed=3)
+    (lost / "run.json").unlink()
+    assert main([str(folder), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    for name in (broken.name, copy.name, half.parent.name, lost.name):
+        assert name in said
+    with (tmp_path / "out" / "table1.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["seeds"] == "2"
+
+
+def test_the_appendices_beside_an_experiment_are_shown_with_it(tmp_path):
+    write_cell(tmp_path / "grid")
+    for variant in ("reference", "closest"):
+        write_cell(tmp_path / "appendix_a", method="lpdm", variant=variant)
+    for place in ("grid", ""):
+        assert main([str(tmp_path / place), "--output", str(tmp_path / "out")]) == 0
+        page = (tmp_path / "out" / "index.html").read_text()
+        assert "Figure A1" in page
+        assert "Figure A2" not in page
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_a_grid_that_still_runs_is_reported_as_far_as_it_is(tmp_path, capsys):
+    folder = tmp_path / "grid"
+    done = write_cell(folder, returns=[1.0, 3.0])
+    write_cell(folder, returns=[5.0], seed=1, status="running")
+    plan = {"cells": [done.name, "CartPole-v1_ppo_bp_s1", "CartPole-v1_ppo_bp_s2"]}
+    (folder / ".experiment.json").write_text(json.dumps(plan))
+    assert main([str(folder), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("2 cells, 1 missing\n")
+    with (tmp_path / "out" / "table1.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["seeds"], float(row["max_score"])) == ("1", 2.0)
+    assert "CartPole-v1_ppo_bp_s2" in (tmp_path / "out" / "index.html").read_text()
