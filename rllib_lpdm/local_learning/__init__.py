@@ -1,25 +1,44 @@
 """Section 3 of the paper in plain torch: layers that learn to keep pairwise distances."""
 
-from rllib_lpdm.local_learning.distances import pairwise_distances, pairwise_distances_gradient
+from rllib_lpdm.local_learning.activations import ACTIVATIONS
+from rllib_lpdm.local_learning.black_boxes import BLACK_BOXES, quantise, sign
+from rllib_lpdm.local_learning.distances import (
+    METRICS,
+    pairwise_distances,
+    pairwise_distances_gradient,
+)
+from rllib_lpdm.local_learning.layers import FlatConv2d, parameter_gradients
 from rllib_lpdm.local_learning.losses import (
     distance_error,
     distance_matching_gradient,
     distance_matching_loss,
 )
 from rllib_lpdm.local_learning.mlp import LayerStep, LocalMLP, clipped_step, step_linear
+from rllib_lpdm.local_learning.neighbours import NEIGHBOURS, neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
+from rllib_lpdm.local_learning.pairs import Pairs
 from rllib_lpdm.local_learning.targets import target_distances
 
 __all__ = [
+    "ACTIVATIONS",
+    "BLACK_BOXES",
+    "METRICS",
+    "NEIGHBOURS",
+    "FlatConv2d",
     "LayerAdam",
     "LayerStep",
     "LocalMLP",
+    "Pairs",
     "clipped_step",
     "distance_error",
     "distance_matching_gradient",
     "distance_matching_loss",
+    "neighbour_pairs",
     "pairwise_distances",
     "pairwise_distances_gradient",
+    "parameter_gradients",
+    "quantise",
+    "sign",
     "step_linear",
     "target_distances",
 ]

@@ -1,46 +1,108 @@
 """Condensed pairwise distances of a batch of rows, and their gradient.
 
 A condensed distance matrix lists the pairs (i, j) with i < j row by row, as ``torch.pdist`` and
-``scipy.spatial.distance.pdist`` do.
+``scipy.spatial.distance.pdist`` do; with :class:`Pairs` it lists the kept ones only.
 """
 
-from typing import Final
+import functools
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-METRICS: Final = ("l1",)
+from rllib_lpdm.local_learning.pairs import Pairs, all_pairs, pair_count, symmetric
 
 
-def pairwise_distances(x: Tensor, metric: str = "l1") -> Tensor:
+class Metric(NamedTuple):
+    """A metric by its values and its gradient, over all pairs or those given.
+
+    Attributes:
+        distances: (x, pairs) -> condensed distances; differentiable by autograd.
+        gradient: (gradient by the distances, x, distances, pairs) -> gradient by x.
+        similarity: whether larger entries mean closer rows.
+        signed: whether entries may be negative.
+    """
+
+    distances: Callable[[Tensor, Pairs | None], Tensor]
+    gradient: Callable[[Tensor, Tensor, Tensor, Pairs | None], Tensor]
+    similarity: bool = False
+    signed: bool = False
+
+    def largest(self, distances: Tensor) -> float:
+        """The largest magnitude of (P,) distances, P > 0."""
+        return (distances.abs() if self.signed else distances).max().item()
+
+    def largest_entry(self, distances: Tensor) -> tuple[float, int]:
+        """The first entry of largest magnitude, with its sign, and its index; P > 0."""
+        if self.signed:
+            index = int(distances.abs().argmax().item())
+            return distances[index].item(), index
+        largest, place = distances.max(dim=0)
+        return largest.item(), int(place.item())
+
+
+MetricLike = str | Callable[[Tensor], Tensor]
+
+
+def pairwise_distances(
+    x: Tensor, metric: MetricLike = "l1", *, pairs: Pairs | None = None
+) -> Tensor:
     """Distances between all pairs of rows (section 3.1, the matrices D_X and D_Y).
 
     Args:
         x: (N, d) rows. Differentiable by autograd.
-        metric: "l1", the paper's choice: the sum of absolute differences.
+        metric: one of
+
+            - "l1", the paper's choice: the sum of absolute differences.
+            - "l2", "squared_l2": the Euclidean distance and its square.
+            - "cosine": 1 - cosine similarity, where a row of zeros has similarity 0 to all rows.
+              Distances within 16 units of rounding of zero are zero.
+            - "gram": inner products. A similarity: larger means closer, and it may be negative.
+            - a function ``f(x: (N, d)) -> (N (N - 1) / 2,)``, differentiable by autograd. Its
+              values are taken for distances and may be negative.
+        pairs: (P,) the pairs to compute, None for all. Only a function still computes all of them.
 
     Returns:
-        (N (N - 1) / 2,) condensed distances; empty for N < 2.
+        (N (N - 1) / 2,) condensed distances, or (P,) of the pairs; empty for N < 2.
 
     Raises:
-        ValueError: ``x`` is not a matrix, or the metric is unknown.
+        ValueError: ``x`` is not a matrix, the metric is unknown, or a function did not return one
+            entry a pair.
     """
-    check_rows(x, metric)
-    return torch.pdist(x, p=1.0)
+    check_rows(x)
+    return metric_of(metric).distances(x, pairs)
 
 
 def pairwise_distances_gradient(
-    distance_gradient: Tensor, x: Tensor, distances: Tensor, metric: str = "l1"
+    distance_gradient: Tensor,
+    x: Tensor,
+    distances: Tensor,
+    metric: MetricLike = "l1",
+    *,
+    pairs: Pairs | None = None,
 ) -> Tensor:
     """Gradient of a function of ``pairwise_distances(x)`` with respect to ``x``, without autograd.
 
-    For L1 it is ``dx_i = sum_j g_ij sign(x_i - x_j)`` with sign(0) = 0.
+    With g the gradient by the distances, and sums over all j that form a pair with i:
+
+    - l1: ``dx_i = sum_j g_ij sign(x_i - x_j)`` with sign(0) = 0.
+    - l2: ``dx_i = sum_j g_ij (x_i - x_j) / D_ij``, where equal rows contribute nothing.
+    - squared_l2: ``dx_i = 2 sum_j g_ij (x_i - x_j)``.
+    - gram: ``dx_i = sum_j g_ij x_j``.
+    - cosine: with unit rows n and ``v_i = -sum_j g_ij n_j``, ``dx_i = (v_i - (v_i n_i) n_i) /
+      |x_i|``; zero for a row of zeros, and pairs at distance 0 contribute nothing.
+
+    Autograd differentiates a function in place of a name, over a copy of ``x``: its graph spans
+    that function and no layer.
 
     Args:
-        distance_gradient: (N (N - 1) / 2,) gradient with respect to the condensed distances.
+        distance_gradient: (N (N - 1) / 2,) gradient with respect to the condensed distances, or
+            (P,) with pairs.
         x: (N, d) the rows.
-        distances: (N (N - 1) / 2,) ``pairwise_distances(x, metric)``.
+        distances: ``pairwise_distances(x, metric, pairs=pairs)``.
         metric: as in :func:`pairwise_distances`.
+        pairs: as in :func:`pairwise_distances`.
 
     Returns:
         (N, d) gradient with respect to the rows.
@@ -49,22 +111,184 @@ def pairwise_distances_gradient(
         ValueError: ``x`` is not a matrix, the others do not have one entry a pair of its rows, or
             the metric is unknown.
     """
-    check_rows(x, metric)
-    pairs = (x.shape[0] * (x.shape[0] - 1) // 2,)
-    if distance_gradient.shape != pairs or distances.shape != pairs:
+    check_rows(x)
+    known = metric_of(metric)
+    count = pair_count(x.shape[0], pairs)
+    if distance_gradient.shape != (count,) or distances.shape != (count,):
         raise ValueError(
-            f"{x.shape[0]} rows have {pairs[0]} pairs, but the gradient has shape "
+            f"{x.shape[0]} rows have {count} pairs, but the gradient has shape "
             f"{tuple(distance_gradient.shape)} and the distances have {tuple(distances.shape)}"
         )
-    if pairs == (0,):
+    if count == 0:
         return torch.zeros_like(x)
-    gradient: Tensor = torch.ops.aten._pdist_backward.default(distance_gradient, x, 1.0, distances)
+    return known.gradient(distance_gradient, x, distances, pairs)
+
+
+def metric_of(metric: MetricLike) -> Metric:
+    """A metric by its name, or of a function; raises ValueError for an unknown name."""
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
+        return METRICS[metric]
+    return Metric(
+        functools.partial(_by_function, metric),
+        functools.partial(_gradient_by_function, metric),
+        signed=True,
+    )
+
+
+def vanishes(largest: float, dtype: torch.dtype) -> bool:
+    """Whether the largest magnitude of all distances is too small to divide by."""
+    return largest < torch.finfo(dtype).tiny
+
+
+def check_rows(x: Tensor) -> None:
+    """Raises ValueError unless ``x`` is a matrix."""
+    if x.ndim != 2:
+        raise ValueError(f"pairwise distances need rows of shape (N, d), got {tuple(x.shape)}")
+
+
+def _l1(x: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is None:
+        return torch.pdist(x, p=1.0)
+    return _by_blocks(lambda a, b: (a - b).abs_().sum(1), x, pairs)
+
+
+def _l1_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is None:
+        dense: Tensor = torch.ops.aten._pdist_backward.default(g, x, 1.0, distances)
+        return dense
+    return _gradient_of_differences(g, x, pairs, torch.sign)
+
+
+def _l2(x: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is None:
+        return torch.pdist(x, p=2.0)
+    return _by_blocks(lambda a, b: torch.linalg.vector_norm(a - b, dim=1), x, pairs)
+
+
+def _l2_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is None:
+        dense: Tensor = torch.ops.aten._pdist_backward.default(g, x, 2.0, distances)
+        return dense
+    return _gradient_of_differences((g / distances).masked_fill_(distances == 0.0, 0.0), x, pairs)
+
+
+def _squared_l2(x: Tensor, pairs: Pairs | None) -> Tensor:
+    return _l2(x, pairs).square()
+
+
+def _squared_l2_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is not None:
+        return _gradient_of_differences(2.0 * g, x, pairs)
+    matrix = symmetric(2.0 * g, x.shape[0])
+    centred = x - x.mean(0)  # no digits are lost where rows are far from zero
+    return matrix.sum(1, keepdim=True) * centred - matrix @ centred
+
+
+def _gram(x: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is None:
+        return (x @ x.t())[all_pairs(x.shape[0], x.device)]
+    return _by_blocks(lambda a, b: (a * b).sum(1), x, pairs)
+
+
+def _gram_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is None:
+        return symmetric(g, x.shape[0]) @ x
+    gradient = torch.zeros_like(x)
+    for block, first, second in pairs.blocks(x.shape[1]):
+        factor = g[block].unsqueeze(1)
+        _add_rows(gradient, first, x.index_select(0, second).mul_(factor))
+        _add_rows(gradient, second, x.index_select(0, first).mul_(factor))
     return gradient
 
 
-def check_rows(x: Tensor, metric: str) -> None:
-    """Raises ValueError unless ``x`` is a matrix and the metric is known."""
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
-    if x.ndim != 2:
-        raise ValueError(f"pairwise distances need rows of shape (N, d), got {tuple(x.shape)}")
+def _cosine(x: Tensor, pairs: Pairs | None) -> Tensor:
+    distances = 1.0 - _gram(x * _inverse_norms(x), pairs)
+    # Rows that differ by a factor have rounding left of their distance: no structure to learn.
+    return distances.masked_fill(distances < 16.0 * torch.finfo(x.dtype).eps, 0.0)
+
+
+def _cosine_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
+    inverse = _inverse_norms(x)
+    unit = x * inverse
+    by_unit = _gram_gradient(g.masked_fill(distances == 0.0, 0.0).neg_(), unit, distances, pairs)
+    radial = (by_unit * unit).sum(1, keepdim=True) * unit
+    return (by_unit - radial).mul_(inverse)
+
+
+def _inverse_norms(x: Tensor) -> Tensor:
+    """(N, 1) inverse Euclidean norms; 0 for rows too small to divide by."""
+    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    zero = norms < torch.finfo(x.dtype).tiny
+    inverse: Tensor = norms.masked_fill(zero, 1.0).reciprocal().masked_fill(zero, 0.0)
+    return inverse
+
+
+def _by_blocks(compare: Callable[[Tensor, Tensor], Tensor], x: Tensor, pairs: Pairs) -> Tensor:
+    """(P,) ``compare`` of the rows of each pair."""
+    blocks = [
+        compare(x.index_select(0, first), x.index_select(0, second))
+        for _, first, second in pairs.blocks(x.shape[1])
+    ]
+    return torch.cat(blocks) if blocks else x.new_zeros(0)
+
+
+def _gradient_of_differences(
+    factor: Tensor,
+    x: Tensor,
+    pairs: Pairs,
+    function: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """(N, d) ``sum_j factor_ij function(x_i - x_j)`` for an odd function, by default x itself."""
+    gradient = torch.zeros_like(x)
+    for block, first, second in pairs.blocks(x.shape[1]):
+        difference = x.index_select(0, first).sub_(x.index_select(0, second))
+        change = difference if function is None else function(difference)
+        change.mul_(factor[block].unsqueeze(1))
+        _add_rows(gradient, first, change)
+        _add_rows(gradient, second, change.neg_())
+    return gradient
+
+
+def _add_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
+    """``index_add_``, by the faster kernel for many rows with equal indices."""
+    total.scatter_add_(0, index.unsqueeze(1).expand_as(rows), rows)
+
+
+def _by_function(function: Callable[[Tensor], Tensor], x: Tensor, pairs: Pairs | None) -> Tensor:
+    count = x.shape[0]
+    every = pair_count(count, None)
+    distances = function(x) if every else x.new_zeros(0)
+    if distances.shape != (every,):
+        raise ValueError(
+            f"{count} rows have {every} pairs, but the metric returned shape "
+            f"{tuple(distances.shape)}"
+        )
+    if pairs is None:
+        return distances
+    first, second = pairs.first, pairs.second
+    return distances[first * (2 * count - first - 1) // 2 + second - first - 1]
+
+
+def _gradient_by_function(
+    function: Callable[[Tensor], Tensor],
+    g: Tensor,
+    x: Tensor,
+    distances: Tensor,
+    pairs: Pairs | None,
+) -> Tensor:
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        again = _by_function(function, leaf, pairs)
+        (gradient,) = torch.autograd.grad(again, leaf, g.clone())
+    return gradient
+
+
+METRICS: Final = {
+    "l1": Metric(_l1, _l1_gradient),
+    "l2": Metric(_l2, _l2_gradient),
+    "squared_l2": Metric(_squared_l2, _squared_l2_gradient),
+    "cosine": Metric(_cosine, _cosine_gradient),
+    "gram": Metric(_gram, _gram_gradient, similarity=True, signed=True),
+}

@@ -1,135 +1,167 @@
 """The local loss of a hidden layer (equation 1), by autograd and with its gradient by hand."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rllib_lpdm.local_learning.distances import (
+    Metric,
+    MetricLike,
     check_rows,
+    metric_of,
     pairwise_distances,
-    pairwise_distances_gradient,
+    vanishes,
 )
+from rllib_lpdm.local_learning.pairs import Pairs, pair_count
+from rllib_lpdm.local_learning.targets import has_structure
 
 
-def distance_matching_loss(outputs: Tensor, target: Tensor, metric: str = "l1") -> Tensor:
-    """``|| D_Y / (d_y max D_Y) - A ||_F``, equation 1: the reference that autograd differentiates.
+class Match(NamedTuple):
+    """How well a layer's outputs match a target, and how to match it better.
+
+    Attributes:
+        loss: equation 1.
+        gradient: (N, d_y) with respect to the outputs.
+        distances: condensed distances D_Y of the outputs.
+        error: condensed target minus matched distances, A - M; zeros where the outputs have no
+            distances, None where it was not asked for.
+    """
+
+    loss: float
+    gradient: Tensor
+    distances: Tensor
+    error: Tensor | None
+
+
+def distance_matching_loss(
+    outputs: Tensor, target: Tensor, metric: MetricLike = "l1", *, pairs: Pairs | None = None
+) -> Tensor:
+    """``|| D_Y / (d_y max |D_Y|) - A ||_F``, equation 1: the reference, differentiated by autograd.
 
     Args:
         outputs: (N, d_y) a layer's outputs Y.
         target: (N (N - 1) / 2,) condensed target A of
-            :func:`~rllib_lpdm.local_learning.targets.target_distances`.
+            :func:`~rllib_lpdm.local_learning.targets.target_distances`; (P,) with pairs.
         metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
+        pairs: the pairs to match (appendix A), None for all. The maximum is then that over the
+            kept pairs, and each squared error counts ``weight`` times instead of twice.
 
     Returns:
         Scalar. Zero, with zero gradient, where nothing can be matched: fewer than two rows, equal
-        inputs (a target of zeros), or equal outputs.
+        inputs (a target of zeros), or outputs without any distance.
 
     Raises:
         ValueError: the shapes do not belong together, or the metric is unknown.
     """
-    distances = pairwise_distances(outputs, metric)
-    _check_pairs(outputs, target)
+    distances = pairwise_distances(outputs, metric, pairs=pairs)
+    _check_pairs(outputs, target, pairs)
     if not has_structure(target):
         return torch.mul(outputs.sum(), 0.0)
-    largest = distances.max(dim=0).values
-    if _vanishes(largest.item(), distances.dtype):
+    magnitudes = distances.abs() if metric_of(metric).signed else distances
+    largest = magnitudes.max(dim=0).values
+    if vanishes(largest.item(), distances.dtype):
         return torch.mul(outputs.sum(), 0.0)
-    matched = distances / (largest * outputs.shape[1])
-    loss = torch.mul(torch.linalg.vector_norm(matched - target), math.sqrt(2.0))
-    # Two rows: the one distance is its own maximum, and rounding must not pass for a gradient.
-    return loss.detach() + torch.mul(outputs.sum(), 0.0) if outputs.shape[0] == 2 else loss
+    error = distances / (largest * outputs.shape[1]) - target
+    if pairs is None:
+        loss = torch.mul(torch.linalg.vector_norm(error), math.sqrt(2.0))
+    else:
+        loss = torch.linalg.vector_norm(error * pairs.weight.sqrt())
+    # One pair: its distance is its own maximum, and rounding must not pass for a gradient.
+    return loss.detach() + torch.mul(outputs.sum(), 0.0) if len(target) == 1 else loss
 
 
 @torch.no_grad()
 def distance_matching_gradient(
-    outputs: Tensor, target: Tensor, metric: str = "l1"
+    outputs: Tensor, target: Tensor, metric: MetricLike = "l1", *, pairs: Pairs | None = None
 ) -> tuple[Tensor, Tensor]:
     """The same loss and its gradient with respect to the outputs, without autograd.
 
-    With ``m = max D_Y``, ``M = D_Y / (m d_y)`` and ``E = M - A`` the loss is
-    ``L = sqrt(2 sum E^2)`` over the pairs, its gradient ``G0 = 2 E / L`` with respect to M, and
-    ``G0 / (m d_y)`` with respect to D_Y, where the pair that attains the maximum also carries
-    ``-sum(G0 M) / m`` because m moves with it.
+    With k the pair of largest magnitude, ``m = |D_k|``, ``M = D_Y / (m d_y)`` and ``E = M - A`` the
+    loss is ``L = sqrt(sum w E^2)`` over the pairs, where w = 2 unless pairs are given, its gradient
+    ``G0 = w E / L`` with respect to M, and ``G0 / (m d_y)`` with respect to D_Y, where the pair k
+    also carries ``-sum(G0 M) / D_k`` because m moves with it.
 
     Args:
         outputs: (N, d_y) a layer's outputs Y.
-        target: (N (N - 1) / 2,) condensed target A.
+        target: (N (N - 1) / 2,) condensed target A; (P,) with pairs.
         metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
+        pairs: as in :func:`distance_matching_loss`. No other pair is computed.
 
     Returns:
         The scalar loss and its (N, d_y) gradient. Both are zero where nothing can be matched (see
-        :func:`distance_matching_loss`); for two rows the gradient is zero, whatever the loss.
+        :func:`distance_matching_loss`); for one pair the gradient is zero, whatever the loss.
 
     Raises:
         ValueError: the shapes do not belong together, or the metric is unknown.
     """
-    check_rows(outputs, metric)
-    _check_pairs(outputs, target)
+    check_rows(outputs)
+    known = metric_of(metric)
+    _check_pairs(outputs, target, pairs)
     if not has_structure(target):
         return outputs.new_zeros(()), torch.zeros_like(outputs)
-    loss, gradient, _ = matching_step(outputs, target, metric)
-    return outputs.new_tensor(loss), gradient
+    match = matching_step(outputs, target, known, pairs)
+    return outputs.new_tensor(match.loss), match.gradient
 
 
 def matching_step(
-    outputs: Tensor, target: Tensor, metric: str = "l1"
-) -> tuple[float, Tensor, Tensor]:
+    outputs: Tensor,
+    target: Tensor,
+    metric: Metric,
+    pairs: Pairs | None = None,
+    keep_error: bool = False,
+) -> Match:
     """:func:`distance_matching_gradient` for a target with structure, under ``torch.no_grad()``.
-
-    Returns the (N (N - 1) / 2,) condensed distances of the outputs too.
 
     The scalars between the kernels are Python floats: at a hundred rows a 0-dimensional tensor
     costs more than what is computed with it.
     """
-    distances = pairwise_distances(outputs, metric)
-    maximum, argmax = distances.max(dim=0)
-    largest = maximum.item()
-    if _vanishes(largest, distances.dtype):
-        return 0.0, torch.zeros_like(outputs), distances
-    scale = 1.0 / (largest * outputs.shape[1])
-    negative_error = torch.add(target, distances, alpha=-scale)
-    loss = math.sqrt(2.0) * torch.linalg.vector_norm(negative_error).item()
-    if outputs.shape[0] == 2 or loss == 0.0:
-        return loss, torch.zeros_like(outputs), distances
-    gradient = negative_error.mul_(-2.0 * scale / loss)
-    gradient[int(argmax.item())].sub_(torch.dot(gradient, distances).item() / largest)
-    return loss, pairwise_distances_gradient(gradient, outputs, distances, metric), distances
+    distances = metric.distances(outputs, pairs)
+    extreme, place = metric.largest_entry(distances)
+    if vanishes(abs(extreme), distances.dtype):
+        return Match(0.0, torch.zeros_like(outputs), distances, torch.zeros_like(distances))
+    scale = 1.0 / (abs(extreme) * outputs.shape[1])
+    error = torch.add(target, distances, alpha=-scale)
+    if pairs is None:
+        loss = math.sqrt(2.0) * torch.linalg.vector_norm(error).item()
+    else:
+        loss = math.sqrt(torch.dot(pairs.weight, error.square()).item())
+    if len(target) == 1 or loss == 0.0:
+        return Match(loss, torch.zeros_like(outputs), distances, error)
+    by_distance = (error.clone() if keep_error else error).mul_(-2.0 * scale / loss)
+    if pairs is not None:
+        by_distance *= 0.5 * pairs.weight
+    by_distance[place].sub_(torch.dot(by_distance, distances).item() / extreme)
+    gradient = metric.gradient(by_distance, outputs, distances, pairs)
+    return Match(loss, gradient, distances, error if keep_error else None)
 
 
-def distance_error(distances: Tensor, target: Tensor) -> float:
+def distance_error(distances: Tensor, target: Tensor, metric: MetricLike = "l1") -> float:
     """How far the outputs are from keeping the distances, whatever their number of dimensions.
 
     Unlike the loss, it can be compared between layers and networks.
 
     Args:
-        distances: (N (N - 1) / 2,) condensed distances D_Y of a layer's outputs.
-        target: (N (N - 1) / 2,) condensed target A, with structure.
+        distances: (P,) condensed distances D_Y of a layer's outputs, of all pairs or some.
+        target: (P,) condensed target A of the same pairs, with structure.
+        metric: that of both, see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
 
     Returns:
-        Root mean square over the pairs of ``D_Y / max D_Y - A / max A``: 0 where all distances are
-        kept up to one common factor, at most 1.
+        Root mean square over the pairs of ``D_Y / max |D_Y| - A / max |A|``: 0 where all distances
+        are kept up to one common factor, at most 1; at most 2 for a similarity.
     """
-    largest = distances.max().item()
-    kept = distances if _vanishes(largest, distances.dtype) else distances / largest
-    error = torch.sub(kept, target, alpha=1.0 / target.max().item())
+    known = metric_of(metric)
+    largest = known.largest(distances)
+    kept = distances if vanishes(largest, distances.dtype) else distances / largest
+    error = torch.sub(kept, target, alpha=1.0 / known.largest(target))
     return float(torch.linalg.vector_norm(error).item()) / math.sqrt(len(target))
 
 
-def has_structure(target: Tensor) -> bool:
-    """Whether a target has pairs and not all of its rows were equal."""
-    return target.numel() > 0 and target.max().item() != 0.0
-
-
-def _check_pairs(outputs: Tensor, target: Tensor) -> None:
-    pairs = outputs.shape[0] * (outputs.shape[0] - 1) // 2
-    if target.shape != (pairs,):
+def _check_pairs(outputs: Tensor, target: Tensor, pairs: Pairs | None) -> None:
+    count = pair_count(outputs.shape[0], pairs)
+    if target.shape != (count,):
         raise ValueError(
             f"the target has shape {tuple(target.shape)}, but {outputs.shape[0]} rows of outputs "
-            f"have {pairs} pairs"
+            f"have {count} pairs"
         )
-
-
-def _vanishes(largest: float, dtype: torch.dtype) -> bool:
-    """Whether all outputs are equal, up to numbers too small to divide by."""
-    return largest < torch.finfo(dtype).tiny

@@ -2,16 +2,20 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from rllib_lpdm.local_learning.losses import distance_error, has_structure, matching_step
+from rllib_lpdm.local_learning.activations import ACTIVATIONS
+from rllib_lpdm.local_learning.distances import MetricLike, metric_of
+from rllib_lpdm.local_learning.layers import convolutions
+from rllib_lpdm.local_learning.losses import distance_error, matching_step
+from rllib_lpdm.local_learning.neighbours import neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
-from rllib_lpdm.local_learning.targets import target_distances
+from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
+from rllib_lpdm.local_learning.targets import has_structure, target_distances
 
 
 class LayerStep(NamedTuple):
@@ -32,33 +36,62 @@ class LayerStep(NamedTuple):
 
 
 class LocalMLP(nn.Module):
-    """Hidden layers ``tanh(h W^T + b)``, trained by backpropagation or each by itself.
+    """Hidden layers ``f(h W^T + b)``, trained by backpropagation or each by itself.
 
     Calling the module is an ordinary forward pass, which autograd may record. :meth:`learn` is the
     paper's method: one forward pass, without autograd, in which every layer makes its own step.
 
     Args:
         input_size: number of input features d_x.
-        hidden_sizes: number of units of each hidden layer; may be empty.
+        hidden_sizes: number of units of each fully connected hidden layer; may be empty.
+        activation: one of :data:`~rllib_lpdm.local_learning.activations.ACTIVATIONS`.
+        black_box: applied to the outputs of every hidden layer but the last on their way to the
+            next one; (N, d) -> (N, d), a new tensor. A local loss sees the outputs before it, so
+            that it needs no derivative.
+        conv_layers: filters, kernel and stride of the convolutions that come before the fully
+            connected layers. Inputs are then flattened images, channels first.
+        image_shape: (channels, height, width) of the inputs; only with convolutions.
+
+    Raises:
+        ValueError: unknown activation, image and input size that do not fit, or an image smaller
+            than a layer's kernel.
     """
 
-    def __init__(self, input_size: int, hidden_sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_sizes: Sequence[int],
+        activation: str = "tanh",
+        black_box: Callable[[Tensor], Tensor] | None = None,
+        *,
+        conv_layers: Sequence[tuple[int, int, int]] = (),
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> None:
         super().__init__()
-        widths = [input_size, *hidden_sizes]
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"unknown activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}"
+            )
+        if conv_layers and (image_shape is None or math.prod(image_shape) != input_size):
+            raise ValueError(
+                f"conv_layers need inputs of image_shape (channels, height, width): {input_size} "
+                f"features are no image of {image_shape}"
+            )
+        images = convolutions(image_shape, conv_layers) if image_shape is not None else []
+        flat_size = math.prod(images[-1].output_shape) if images else input_size
+        widths = [flat_size, *hidden_sizes]
         self.layers = nn.ModuleList(
-            nn.Linear(fan_in, fan_out) for fan_in, fan_out in itertools.pairwise(widths)
+            [*images, *(nn.Linear(*sizes) for sizes in itertools.pairwise(widths))]
         )
+        self.activation = activation
+        self.black_box = black_box
         self.output_size = widths[-1]
-
-    @property
-    def linear_layers(self) -> list[nn.Linear]:
-        """The hidden layers, input side first."""
-        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, d_x) inputs -> (N, output_size) features."""
-        for layer in self.layers:
-            x = torch.tanh(layer(x))
+        activate = ACTIVATIONS[self.activation].function
+        for place, layer in enumerate(self.layers, 1):
+            x = self._handed_on(activate(layer(x)), place)
         return x
 
     @torch.no_grad()
@@ -70,8 +103,12 @@ class LocalMLP(nn.Module):
         values: Tensor | None = None,
         rows: Tensor | None = None,
         max_gradient_norm: float | None = None,
-        metric: str = "l1",
+        metric: MetricLike = "l1",
+        neighbours: str = "all",
+        fraction: float = 0.5,
+        propagate_error: bool = False,
         with_error: bool = False,
+        shards: WholeBatch = WHOLE_BATCH,
     ) -> tuple[Tensor, list[LayerStep]]:
         """One forward pass in which each layer matches the pairwise distances of the input.
 
@@ -87,39 +124,64 @@ class LocalMLP(nn.Module):
                 the local losses then grows with M instead of N.
             max_gradient_norm: each layer's gradient is scaled down to this norm.
             metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
+            neighbours: which of these rows' pairs are matched (appendix A), selected once from the
+                input batch: see :func:`~rllib_lpdm.local_learning.neighbours.neighbour_pairs`.
+            fraction: share of the other rows that a row keeps; without meaning for "all".
+            propagate_error: instead of the network's input, a layer matches its own input, scaled
+                by the previous layer's error (appendix B).
             with_error: measure every layer's distance error too.
+            shards: whose rows this process computes, where several train these layers: see
+                :class:`~rllib_lpdm.local_learning.shards.Shards`.
 
         Returns:
             (N, output_size) features and one :class:`LayerStep` per hidden layer.
 
         Raises:
-            ValueError: the number of optimizers is not the number of layers, or shapes do not fit.
+            ValueError: the number of optimizers is not the number of layers, shapes do not fit, the
+                metric or the neighbours are unknown, or the fraction is not in (0, 1].
         """
         if len(optimizers) != len(self.layers):
             raise ValueError(
                 f"{len(self.layers)} hidden layers need as many optimizers, got {len(optimizers)}"
             )
-        if rows is None:
-            target = target_distances(x, values, metric)
-        else:
-            target = target_distances(x[rows], None if values is None else values[rows], metric)
+        activation = ACTIVATIONS[self.activation]
+        known = metric_of(metric)
+        guide = None if values is None else _chosen(values, rows)
+        pairs = neighbour_pairs(_chosen(x, rows), neighbours, fraction, metric)
+        target = target_distances(_chosen(x, rows), guide, metric, pairs=pairs)
         structured = has_structure(target)
         steps = []
-        for layer, optimizer in zip(self.linear_layers, optimizers, strict=True):
-            y = functional.linear(x, layer.weight, layer.bias).tanh_()
-            step = LayerStep(0.0, 0.0, False)
+        for place, (layer, optimizer) in enumerate(zip(self.layers, optimizers, strict=True), 1):
+            z = shards.forward(layer.forward, x)
+            y = activation.in_place(z)
+            step, error = LayerStep(0.0, 0.0, False), None
             if structured:
-                layer_input, output = (x, y) if rows is None else (x[rows], y[rows])
-                loss, gradient, distances = matching_step(output, target, metric)
-                error = distance_error(distances, target) if with_error else 0.0
-                gradient = torch.ops.aten.tanh_backward.default(gradient, output)
-                norm, skipped = step_linear(
-                    layer, optimizer, layer_input, gradient, max_gradient_norm
+                output = _chosen(y, rows)
+                loss, gradient, distances, error = matching_step(
+                    output, target, known, pairs, propagate_error
                 )
-                step = LayerStep(loss, norm, skipped or not math.isfinite(loss), error)
+                gradient = activation.backward(gradient, output if z is y else _chosen(z, rows))
+                gradients = shards.parameter_gradients(layer, _chosen(x, rows), gradient)
+                norm, skipped = clipped_step(optimizer, gradients, max_gradient_norm)
+                kept = distance_error(distances, target, metric) if with_error else 0.0
+                step = LayerStep(loss, norm, skipped or not math.isfinite(loss), kept)
             steps.append(step)
-            x = y
+            x = self._handed_on(y, place)
+            if propagate_error and place < len(self.layers):
+                own = _chosen(x, rows)
+                target = target_distances(own, guide, metric, pairs=pairs, error=error)
+                structured = has_structure(target)
         return x, steps
+
+    def _handed_on(self, outputs: Tensor, place: int) -> Tensor:
+        """What follows the layer at a place, counted from 1, gets of its outputs."""
+        if self.black_box is None or place == len(self.layers):
+            return outputs
+        return self.black_box(outputs)
+
+
+def _chosen(batch: Tensor, rows: Tensor | None) -> Tensor:
+    return batch if rows is None else batch[rows]
 
 
 def step_linear(
@@ -128,6 +190,7 @@ def step_linear(
     inputs: Tensor,
     output_gradient: Tensor,
     max_gradient_norm: float | None = None,
+    shards: WholeBatch = WHOLE_BATCH,
 ) -> tuple[float, bool]:
     """One optimizer step of a linear layer from the gradient with respect to its outputs.
 
@@ -139,13 +202,13 @@ def step_linear(
         inputs: (N, d_h) the layer's inputs h.
         output_gradient: (N, d_z) gradient of the loss with respect to z.
         max_gradient_norm: the gradient is scaled down to this norm.
+        shards: as in :meth:`LocalMLP.learn`.
 
     Returns:
         As :func:`clipped_step`.
     """
-    return clipped_step(
-        optimizer, [output_gradient.t() @ inputs, output_gradient.sum(0)], max_gradient_norm
-    )
+    gradients = shards.parameter_gradients(layer, inputs, output_gradient)
+    return clipped_step(optimizer, gradients, max_gradient_norm)
 
 
 def clipped_step(

@@ -5,55 +5,106 @@ import math
 import torch
 from torch import Tensor
 
-from rllib_lpdm.local_learning.distances import pairwise_distances
+from rllib_lpdm.local_learning.distances import (
+    MetricLike,
+    metric_of,
+    pairwise_distances,
+    vanishes,
+)
+from rllib_lpdm.local_learning.pairs import Pairs, all_pairs
 
 
 @torch.no_grad()
-def target_distances(inputs: Tensor, values: Tensor | None = None, metric: str = "l1") -> Tensor:
-    """Normalised distances of the network's input batch (sections 3.1 and 3.2).
+def target_distances(
+    inputs: Tensor,
+    values: Tensor | None = None,
+    metric: MetricLike = "l1",
+    *,
+    pairs: Pairs | None = None,
+    error: Tensor | None = None,
+) -> Tensor:
+    """Normalised distances of an input batch (sections 3.1 and 3.2, appendix B).
 
-    Without values, the unsupervised target ``(D_X / max D_X) / d_x``. With values, the guided one:
-    ``u = (1 - (v - min v) / (max v - min v)) / 2`` is added to the rows and the columns of
-    ``D_X / max D_X``, so that states of low value move apart, and the sum is normalised again.
+    Without values, the unsupervised target ``(D_X / max |D_X|) / d_x``. With values, the guided
+    one: ``u = (1 - (v - min v) / (max v - min v)) / 2`` is added to the rows and the columns of
+    ``D_X / max |D_X|``, so that states of low value move apart, and the sum is normalised again.
+    From a similarity ("gram") u is subtracted: there, smaller entries are further apart.
+
+    With the previous layer's error E (appendix B) D_X is first scaled to
+    ``D_X (1 + |E| / max |E|)``, so that pairs which that layer did not match weigh more.
 
     Args:
-        inputs: (N, d_x) the network's input batch.
+        inputs: (N, d_x) the network's input batch, or a layer's own with forward-error propagation.
         values: (N,) a value per row: normalised return, learned baseline or critic's value.
             Values constant up to rounding give the unsupervised target.
         metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
+        pairs: the pairs to keep, None for all. The maximum is then that over the kept pairs.
+        error: one entry a pair, the difference of the previous layer's matched and target
+            distances; None for the first layer.
 
     Returns:
-        (N (N - 1) / 2,) condensed target in [0, 1 / d_x]. All zero where all rows are equal: there
-        is no structure to keep, and no layer is trained on it.
+        (N (N - 1) / 2,) condensed target in [0, 1 / d_x], or in [-1 / d_x, 1 / d_x] for a
+        similarity; (P,) with pairs. All zero where all rows are equal: there is no structure to
+        keep, and no layer is trained on it.
 
     Raises:
-        ValueError: ``inputs`` is not a matrix, ``values`` does not have one entry a row, or the
-            metric is unknown.
+        ValueError: ``inputs`` is not a matrix, ``values`` does not have one entry a row or
+            ``error`` one a pair, or the metric is unknown.
     """
     if values is not None and values.shape != inputs.shape[:1]:
         raise ValueError(
             f"values need one entry a row, shape ({inputs.shape[0]},), got {tuple(values.shape)}"
         )
-    distances = pairwise_distances(inputs, metric)
+    known = metric_of(metric)
+    distances = pairwise_distances(inputs, metric, pairs=pairs)
+    if error is not None:
+        distances = _scaled(distances, error)
     if distances.numel() == 0:
         return distances
-    largest = distances.max().item()
-    if largest < torch.finfo(distances.dtype).tiny:
+    largest = known.largest(distances)
+    if vanishes(largest, distances.dtype) or (known.similarity and _equal(inputs)):
         return torch.zeros_like(distances)
-    if values is not None:
-        values = values.to(inputs.dtype)
-        lowest, highest = (bound.item() for bound in torch.aminmax(values))
-        noise = 8.0 * torch.finfo(values.dtype).eps * max(abs(highest), abs(lowest))
-        spread = highest - lowest
-        if not (math.isfinite(spread) and spread <= noise):
-            guidance = (highest - values) * (0.5 / spread)
-            first, second = _pairs(inputs.shape[0], inputs.device)
-            distances = distances / largest + guidance[first] + guidance[second]
-            largest = distances.max().item()
+    guidance = None if values is None else _guidance(values.to(inputs.dtype))
+    if guidance is not None:
+        first, second = (
+            all_pairs(inputs.shape[0], inputs.device)
+            if pairs is None
+            else (pairs.first, pairs.second)
+        )
+        guidance = -guidance if known.similarity else guidance
+        distances = distances / largest + guidance[first] + guidance[second]
+        largest = known.largest(distances)
+        if vanishes(largest, distances.dtype):
+            return torch.zeros_like(distances)
     return distances * (1.0 / (largest * inputs.shape[1]))
 
 
-def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row and column index of every condensed entry."""
-    first, second = torch.triu_indices(count, count, offset=1, device=device)
-    return first, second
+def has_structure(target: Tensor) -> bool:
+    """Whether a target has pairs and not all of its rows were equal."""
+    return target.numel() > 0 and (target.max().item() != 0.0 or target.min().item() != 0.0)
+
+
+def _guidance(values: Tensor) -> Tensor | None:
+    """(N,) values -> (N,) u in [0, 1/2], 1/2 for the worst; None where all are equal."""
+    lowest, highest = (bound.item() for bound in torch.aminmax(values))
+    noise = 8.0 * torch.finfo(values.dtype).eps * max(abs(highest), abs(lowest))
+    spread = highest - lowest
+    if math.isfinite(spread) and spread <= noise:
+        return None
+    return (highest - values) * (0.5 / spread)
+
+
+def _scaled(distances: Tensor, error: Tensor) -> Tensor:
+    """Distances times one plus the error, normalised to [0, 1]."""
+    if error.shape != distances.shape:
+        raise ValueError(
+            f"the error has shape {tuple(error.shape)}, but there are {len(distances)} pairs"
+        )
+    if not error.any():
+        return distances
+    magnitude = error.abs()
+    return distances * (1.0 + magnitude / magnitude.max())
+
+
+def _equal(rows: Tensor) -> bool:
+    return bool((rows == rows[:1]).all())

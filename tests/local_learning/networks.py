@@ -5,10 +5,10 @@ import torch
 from rllib_lpdm.local_learning import LayerAdam, LocalMLP
 
 
-def network(*widths, dtype=torch.float64, lr=1e-2):
+def network(*widths, dtype=torch.float64, lr=1e-2, **options):
     """A ``LocalMLP`` with one optimizer a layer; the same weights at every call."""
     torch.manual_seed(1)
-    mlp = LocalMLP(widths[0], widths[1:]).to(dtype)
+    mlp = LocalMLP(widths[0], widths[1:], **options).to(dtype)
     return mlp, [LayerAdam(layer.parameters(), lr) for layer in mlp.layers]
 
 

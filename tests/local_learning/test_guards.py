@@ -5,9 +5,17 @@ import math
 import pytest
 import torch
 
+from rllib_lpdm.local_learning import METRICS
 from tests.local_learning.networks import assert_identical, batch, layer_contents, network
 
 BAD = [math.nan, math.inf, -math.inf]
+OPTIONS = [
+    *({"metric": metric} for metric in METRICS),
+    {"metric": torch.pdist},
+    *({"neighbours": which} for which in ("closest", "furthest", "both")),
+    {"neighbours": "both", "metric": "gram"},
+    {"propagate_error": True},
+]
 
 
 @pytest.fixture
@@ -23,17 +31,18 @@ def contents(learner):
     return [layer_contents(*pair) for pair in zip(mlp.layers, optimizers, strict=True)]
 
 
-def learn(learner, x, values=None, rows=None):
+def learn(learner, x, values=None, rows=None, **options):
     mlp, optimizers = learner
-    return mlp.learn(x, optimizers, values=values, rows=rows, max_gradient_norm=0.5)
+    return mlp.learn(x, optimizers, values=values, rows=rows, max_gradient_norm=0.5, **options)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_up_to_two_rows_teach_nothing_and_still_get_features(learner, count, guided):
+def test_up_to_two_rows_teach_nothing_and_still_get_features(learner, count, guided, options):
     x, values = batch(4, count, dtype=torch.float32)
     before, expected = contents(learner), learner[0](x).detach()
-    features, steps = learn(learner, x, values if guided else None)
+    features, steps = learn(learner, x, values if guided else None, **options)
     assert [step[1:3] for step in steps] == [(0.0, False), (0.0, False)]
     assert_identical(features, expected)
     assert_identical(contents(learner), before)
@@ -49,12 +58,21 @@ def test_up_to_two_chosen_rows_teach_nothing_and_all_rows_get_features(learner, 
     assert_identical(contents(learner), before)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("guided", [False, True])
-def test_equal_rows_teach_nothing(learner, guided):
+def test_equal_rows_teach_nothing(learner, guided, options):
     x, values = batch(4, dtype=torch.float32)
     before = contents(learner)
-    _, steps = learn(learner, x[:1].repeat(12, 1), values if guided else None)
+    _, steps = learn(learner, x[:1].repeat(12, 1), values if guided else None, **options)
     assert [step[:3] for step in steps] == [(0.0, 0.0, False), (0.0, 0.0, False)]
+    assert_identical(contents(learner), before)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_batch_of_zeros_teaches_nothing(learner, options):
+    before = contents(learner)
+    _, steps = learn(learner, torch.zeros(12, 4), **options)
+    assert [step.skipped for step in steps] == [False, False]
     assert_identical(contents(learner), before)
 
 
@@ -68,27 +86,31 @@ def test_a_layer_of_constant_outputs_learns_nothing_and_the_layer_before_it_does
     assert_identical(contents(learner)[1], before[1])
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("column", [0, 3])
 @pytest.mark.parametrize("count", [3, 12])
 def test_a_non_finite_input_is_reported_by_every_layer_and_changes_none(
-    learner, count, column, bad
+    learner, count, column, bad, options
 ):
     x, _ = batch(4, count, dtype=torch.float32)
     x[1, column] = bad
     before = contents(learner)
-    _, steps = learn(learner, x)
+    _, steps = learn(learner, x, **options)
     assert all(step.skipped and not math.isfinite(step.gradient_norm) for step in steps)
     assert_identical(contents(learner), before)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("count", [3, 12])
-def test_a_non_finite_value_is_reported_by_every_layer_and_changes_none(learner, count, bad):
+def test_a_non_finite_value_is_reported_by_every_layer_and_changes_none(
+    learner, count, bad, options
+):
     x, values = batch(4, count, dtype=torch.float32)
     values[1] = bad
     before = contents(learner)
-    _, steps = learn(learner, x, values)
+    _, steps = learn(learner, x, values, **options)
     assert all(step.skipped and not math.isfinite(step.gradient_norm) for step in steps)
     assert_identical(contents(learner), before)
 

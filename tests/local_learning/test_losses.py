@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 
 from rllib_lpdm.local_learning import (
+    METRICS,
     distance_error,
     distance_matching_gradient,
     distance_matching_loss,
@@ -17,6 +18,7 @@ from rllib_lpdm.local_learning import (
 from tests.local_learning import reference
 
 SEEDS = range(16)
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
 DTYPES = [torch.float32, torch.float64]
 NUMPY_TOLERANCE = {
     torch.float32: {"rtol": 1e-4, "atol": 1e-4},
@@ -34,9 +36,20 @@ def random_case(seed, dtype=torch.float64):
     return outputs, target_distances(inputs, values)
 
 
-def autograd(outputs, target):
+def metric_case(seed, metric, guided):
+    """Outputs and a target in this metric, in double precision."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, outputs = (
+        torch.randn(4 + 3 * seed, width, generator=generator, dtype=torch.float64)
+        for width in (2 + seed, 3 + 2 * seed)
+    )
+    values = torch.randn(len(inputs), generator=generator, dtype=torch.float64)
+    return outputs.tanh(), target_distances(inputs, values if guided else None, metric)
+
+
+def autograd(outputs, target, metric="l1"):
     outputs = outputs.detach().requires_grad_()
-    loss = distance_matching_loss(outputs, target)
+    loss = distance_matching_loss(outputs, target, metric)
     (gradient,) = torch.autograd.grad(loss, outputs)
     return loss.detach(), gradient
 
@@ -66,6 +79,49 @@ def test_hand_gradient_equals_central_differences(seed):
     _, gradient = distance_matching_gradient(outputs, target)
     numerical = reference.numerical_gradient(outputs, target.numpy())
     np.testing.assert_allclose(gradient, numerical, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_every_metric_has_the_loss_and_the_gradient_of_its_reference(seed, guided, metric):
+    outputs, target = metric_case(seed, metric, guided)
+    leaf = outputs.clone().requires_grad_()
+    expected = reference.autograd_loss(leaf, target, metric)
+    loss, gradient = distance_matching_gradient(outputs, target, metric)
+    np.testing.assert_allclose(loss, reference.loss(outputs, target.numpy(), metric), rtol=1e-10)
+    torch.testing.assert_close(loss, expected.detach(), **EXACT)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, leaf)[0], **EXACT)
+    torch.testing.assert_close((loss, gradient), autograd(outputs, target, metric), **EXACT)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("seed", range(2))
+def test_every_metric_has_the_gradient_of_finite_differences(seed, metric):
+    outputs, target = metric_case(seed, metric, guided=True)
+    outputs.requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: distance_matching_loss(y, target, metric), outputs)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_function_in_place_of_a_name_gives_the_same_loss_and_gradient(metric):
+    outputs, target = metric_case(3, metric, guided=False)
+    by_function = distance_matching_gradient(
+        outputs, target, lambda rows: pairwise_distances(rows, metric)
+    )
+    by_name = distance_matching_gradient(outputs, target, metric)
+    torch.testing.assert_close(by_function, by_name, **EXACT)
+
+
+def test_gram_loss_and_gradient_by_hand_where_the_largest_entry_is_negative():
+    outputs, target = torch.tensor([[1.0], [-2.0], [0.5]]), torch.tensor([-0.5, 0.5, -1.0])
+    # D = (-2, 1/2, -1), m = 2, M = (-1, 1/4, -1/2), E = (-1/2, -1/4, 1/2), L = sqrt(9/8),
+    # G0 = 2 E / L, sum(G0 M) = (2 / L)(3/16), G = (2 / L)(-1/4 + 3/32, -1/8, 1/4).
+    loss, gradient = distance_matching_gradient(outputs, target, "gram")
+    torch.testing.assert_close(loss, torch.tensor(math.sqrt(9 / 8)))
+    a, b, c = -5 / 32, -4 / 32, 8 / 32
+    expected = torch.tensor([[-2 * a + b / 2], [a + c / 2], [b - 2 * c]]) * 2 / math.sqrt(9 / 8)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_loss_and_gradient_by_hand_on_three_points():
@@ -118,6 +174,7 @@ def test_saturated_outputs_that_share_the_largest_distance_are_treated_as_by_aut
     np.testing.assert_allclose(by_hand[1], reference.gradient(y, a), **NUMPY_TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2", "cosine"])
 @pytest.mark.parametrize(
     ("outputs", "target"),
     [
@@ -125,37 +182,58 @@ def test_saturated_outputs_that_share_the_largest_distance_are_treated_as_by_aut
         pytest.param(torch.ones(1, 3), torch.zeros(0), id="one row"),
         pytest.param(torch.full((4, 3), 0.3), torch.full((6,), 0.5), id="equal outputs"),
         pytest.param(torch.arange(12.0).view(4, 3), torch.zeros(6), id="target of zeros"),
-        pytest.param(
-            torch.tensor([[0.0], [1.0], [4.0]]), torch.tensor([0.25, 1.0, 0.75]), id="matched"
-        ),
     ],
 )
-def test_loss_and_gradient_are_exactly_zero_where_nothing_can_be_matched(outputs, target):
+def test_loss_and_gradient_are_exactly_zero_where_nothing_can_be_matched(outputs, target, metric):
     for loss, gradient in (
-        distance_matching_gradient(outputs, target),
-        autograd(outputs, target),
+        distance_matching_gradient(outputs, target, metric),
+        autograd(outputs, target, metric),
     ):
         assert loss.item() == 0.0
         assert torch.equal(gradient, torch.zeros_like(outputs))
 
 
+@pytest.mark.parametrize(
+    ("outputs", "target", "metric"),
+    [
+        ([[0.0], [1.0], [4.0]], [0.25, 1.0, 0.75], "l1"),
+        ([[0.0], [1.0], [4.0]], [0.25, 1.0, 0.75], "l2"),
+        ([[0.0], [1.0], [4.0]], [1 / 16, 1.0, 9 / 16], "squared_l2"),
+        ([[0.0], [1.0], [-4.0]], [0.5, 0.5, 1.0], "cosine"),
+        ([[-0.5], [1.0], [4.0]], [-0.125, -0.5, 1.0], "gram"),
+        ([[0.0], [0.0], [0.0]], [-0.5, 0.5, 1.0], "gram"),
+        ([[0.0], [1.0], [4.0]], [0.0, 0.0, 0.0], "gram"),
+    ],
+)
+def test_matched_outputs_have_exactly_no_loss_and_no_gradient(outputs, target, metric):
+    outputs, target = torch.tensor(outputs), torch.tensor(target)
+    loss, gradient = distance_matching_gradient(outputs, target, metric)
+    assert loss.item() == distance_matching_loss(outputs, target, metric).item() == 0.0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_two_rows_have_a_loss_and_exactly_no_gradient(dtype):
+def test_two_rows_have_a_loss_and_exactly_no_gradient(dtype, metric):
     # Many draws, because rounding leaves a trace of a gradient in some of them.
-    for seed in range(100):
+    for seed in range(50):
         generator, width = torch.Generator().manual_seed(seed), 3 + seed % 16
         outputs = torch.randn(2, width, generator=generator, dtype=dtype)
-        loss, gradient = distance_matching_gradient(outputs, torch.tensor([0.5], dtype=dtype))
-        assert loss.item() == pytest.approx(math.sqrt(2.0) * (1 / 2 - 1 / width), rel=1e-5)
+        loss, gradient = distance_matching_gradient(
+            outputs, torch.tensor([0.5], dtype=dtype), metric
+        )
+        sign = -1 if metric == "gram" and outputs[0] @ outputs[1] < 0 else 1
+        assert loss.item() == pytest.approx(math.sqrt(2.0) * (1 / 2 - sign / width), rel=1e-5)
         assert torch.equal(gradient, torch.zeros_like(outputs))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", ["outputs", "target"])
-def test_a_non_finite_entry_makes_the_gradient_non_finite(place, bad):
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_non_finite_entry_makes_the_gradient_non_finite(place, bad, metric):
     outputs, target = random_case(8, torch.float32)
     (outputs if place == "outputs" else target).view(-1)[3] = bad
-    loss, gradient = distance_matching_gradient(outputs, target)
+    loss, gradient = distance_matching_gradient(outputs, target, metric)
     assert not loss.isfinite()
     assert not gradient.isfinite().all()
 
@@ -168,8 +246,8 @@ def test_shapes_that_do_not_belong_together_and_unknown_metrics_are_refused(func
         function(torch.zeros(4, 2), torch.zeros(4, 4))
     with pytest.raises(ValueError, match=r"\(N, d\).*\(4,\)"):
         function(torch.zeros(4), torch.zeros(6))
-    with pytest.raises(ValueError, match=r"'cosine'.*l1"):
-        function(torch.zeros(4, 2), torch.zeros(6), "cosine")
+    with pytest.raises(ValueError, match=r"'l3'.*l1.*gram"):
+        function(torch.zeros(4, 2), torch.zeros(6), "l3")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -196,3 +274,9 @@ def test_the_distance_error_is_the_root_mean_square_of_what_scipy_finds():
     kept, wanted = (pdist(rows.numpy(), "cityblock") for rows in (y, x))
     expected = np.sqrt(np.mean((kept / kept.max() - wanted / wanted.max()) ** 2))
     assert distance_error(pairwise_distances(y), target_distances(x)) == pytest.approx(expected)
+
+
+def test_the_distance_error_of_signed_entries_by_hand():
+    kept, wanted = torch.tensor([-2.0, 1.0, 0.0]), torch.tensor([0.25, -0.25, 0.125])
+    expected = math.sqrt((2.0**2 + 1.5**2 + 0.5**2) / 3)
+    assert distance_error(kept, wanted, "gram") == pytest.approx(expected)

@@ -1,5 +1,6 @@
 """A network that learns layer by layer while a batch passes through it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -43,6 +44,83 @@ def test_learning_equals_a_loop_of_autograd_clipping_and_adam_per_layer(widths, 
             h = y.detach()
         torch.testing.assert_close(features, h, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(mlp.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "silu"])
+@pytest.mark.parametrize("rows", [None, torch.tensor([9, 2, 3, 11, 0, 8, 5])])
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "gram"},
+        {"neighbours": "both"},
+        {"propagate_error": True},
+        {"propagate_error": True, "neighbours": "closest", "fraction": 0.3, "metric": "cosine"},
+    ],
+    ids=str,
+)
+def test_options_compose_as_in_a_loop_of_autograd_per_layer(options, guided, rows, activation):
+    mlp, optimizers = network(4, 9, 8, 7, activation=activation, black_box=torch.round)
+    twin, _ = network(4, 9, 8, 7, activation=activation)
+    x, values = batch(4, count=12)
+    values = values if guided else None
+    features, steps = mlp.learn(x, optimizers, values=values, rows=rows, **options)
+    metric, which = options.get("metric", "l1"), options.get("neighbours", "all")
+    chosen = slice(None) if rows is None else rows
+    guide = values[chosen] if guided else None
+    weights = np.full(len(x[chosen]) * (len(x[chosen]) - 1) // 2, 2)
+    if which != "all":
+        weights = reference.neighbours(x[chosen], which, options.get("fraction", 0.5), metric)
+    h, target, error = x, None, None
+    for layer, optimizer, other, step in zip(
+        mlp.layers, optimizers, twin.layers, steps, strict=True
+    ):
+        if target is None or options.get("propagate_error"):
+            target = reference.target_distances(h[chosen], guide, metric, weights, error)
+        y = getattr(torch.nn.functional, activation)(other(h))
+        loss = reference.autograd_loss(y[chosen], target, metric, weights)
+        expected = torch.autograd.grad(loss, list(other.parameters()))
+        assert step.loss == pytest.approx(loss.item(), rel=1e-9)
+        torch.testing.assert_close(first_gradients(layer, optimizer), list(expected))
+        distances = reference.pairwise_distances(y[chosen].detach(), metric)
+        matched = distances / np.abs(distances[weights > 0]).max() / y.shape[1]
+        error = (weights > 0) * (matched - target)
+        h = y.detach() if layer is mlp.layers[-1] else y.detach().round()
+    torch.testing.assert_close(features, h)
+
+
+def test_error_propagation_leaves_the_first_layer_as_it_is_and_changes_the_second():
+    mlp, optimizers = network(*DEEP)
+    other, other_optimizers = network(*DEEP)
+    _, steps = mlp.learn(batch(4)[0], optimizers)
+    _, propagated = other.learn(batch(4)[0], other_optimizers, propagate_error=True)
+    assert propagated[0] == steps[0]
+    assert propagated[1] != steps[1]
+
+
+def test_keeping_all_neighbours_learns_as_without_a_selection():
+    mlp, optimizers = network(*DEEP)
+    other, other_optimizers = network(*DEEP)
+    x, values = batch(4)
+    _, steps = mlp.learn(x, optimizers, values=values)
+    _, kept = other.learn(x, other_optimizers, values=values, neighbours="both", fraction=1.0)
+    torch.testing.assert_close(kept, steps)
+    torch.testing.assert_close(other.state_dict(), mlp.state_dict())
+
+
+@pytest.mark.parametrize("options", [{"propagate_error": True}, {"neighbours": "both"}], ids=str)
+def test_peak_memory_does_not_grow_with_depth(options):
+    def peak(depth):
+        mlp, optimizers = network(*(32,) * (depth + 1), dtype=torch.float32)
+        x, _ = batch(32, count=64, dtype=torch.float32)
+        mlp.learn(x, optimizers, **options)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            mlp.learn(x, optimizers, **options)
+        events = profile.profiler.kineto_results.events()
+        changes = [event.nbytes() for event in events if event.name() == "[memory]"]
+        return max(itertools.accumulate(changes))
+
+    assert peak(16) < 1.05 * peak(3)
 
 
 def test_every_layer_follows_the_formula_of_its_own_gradient():

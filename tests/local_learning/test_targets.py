@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_lpdm.local_learning import target_distances
+from rllib_lpdm.local_learning import METRICS, target_distances
 from tests.local_learning import reference
 
 SEEDS = range(12)
@@ -19,17 +19,20 @@ def random_batch(seed, dtype=torch.float64):
     return inputs, 10.0 * torch.randn(count, generator=generator, dtype=dtype)
 
 
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_target_equals_the_formula_with_and_without_values(seed, dtype):
+def test_target_equals_the_formula_with_and_without_values_and_error(seed, dtype, metric):
     inputs, values = random_batch(seed, dtype)
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    errors = torch.randn(math.comb(len(inputs), 2), dtype=dtype)
     for guide in (None, values):
-        target = target_distances(inputs, guide)
-        assert target.dtype == dtype
-        np.testing.assert_allclose(
-            target, reference.target_distances(inputs, guide), rtol=tolerance, atol=tolerance
-        )
+        for error in (None, errors):
+            target = target_distances(inputs, guide, metric, error=error)
+            assert target.dtype == dtype
+            error = None if error is None else error.numpy()
+            expected = reference.target_distances(inputs, guide, metric, error=error)
+            np.testing.assert_allclose(target, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_unsupervised_target_by_hand():
@@ -45,13 +48,33 @@ def test_guided_target_by_hand():
     torch.testing.assert_close(target_distances(inputs, values), expected)
 
 
+def test_target_scaled_by_the_previous_error_by_hand():
+    inputs, error = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0.1, -0.2, 0.05])
+    # D = (1, 3, 2), e = (1/2, 1, 1/4), D' = (3/2, 6, 5/2), max D' = 6.
+    target = target_distances(inputs, error=error)
+    torch.testing.assert_close(target, torch.tensor([1 / 4, 1.0, 5 / 12]))
+
+
+def test_a_previous_error_of_zeros_changes_nothing():
+    inputs, values = random_batch(4)
+    target = target_distances(inputs, values)
+    assert torch.equal(target_distances(inputs, values, error=torch.zeros(15)), target)
+
+
+def test_an_error_without_one_entry_a_pair_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match=r"\(5,\).*6 pairs"):
+        target_distances(torch.randn(4, 2), error=torch.zeros(5))
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_target_lies_between_zero_and_one_over_the_input_width_and_reaches_it(seed, guided):
+def test_target_is_bounded_by_one_over_the_input_width_and_reaches_it(seed, guided, metric):
     inputs, values = random_batch(seed)
-    target = target_distances(inputs, values if guided else None)
-    assert target.min() >= 0.0
-    assert target.max().item() == pytest.approx(1.0 / inputs.shape[1], rel=1e-12)
+    inputs = torch.cat([inputs, inputs.flip(1)], dim=1)  # no cosine distance vanishes
+    target = target_distances(inputs, values if guided else None, metric)
+    assert metric == "gram" or target.min() >= 0.0
+    assert target.abs().max().item() == pytest.approx(1.0 / inputs.shape[1], rel=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e6])
@@ -69,6 +92,14 @@ def test_worse_states_get_more_distance():
     torch.testing.assert_close(target, expected)
 
 
+def test_worse_states_get_less_similarity():
+    equally_similar, best_to_worst = torch.ones(3, 1), torch.tensor([2.0, 1.0, 0.0])
+    equally_similar[2] = -1.0
+    # D = (1, -1, -1), u = (0, 1/4, 1/2), D' = (3/4, -3/2, -7/4), max |D'| = 7/4.
+    target = target_distances(equally_similar, best_to_worst, "gram")
+    torch.testing.assert_close(target, torch.tensor([3 / 7, -6 / 7, -1.0]))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_target_ignores_unit_and_zero_of_inputs_and_values(seed):
     inputs, values = random_batch(seed)
@@ -77,23 +108,25 @@ def test_target_ignores_unit_and_zero_of_inputs_and_values(seed):
     )
 
 
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_rows_without_any_distance_give_a_target_of_zeros(count, guided):
+def test_rows_without_any_distance_give_a_target_of_zeros(count, guided, metric):
     values = torch.arange(float(count)) if guided else None
-    target = target_distances(torch.full((count, 3), 0.7), values)
+    target = target_distances(torch.full((count, 3), 0.7), values, metric)
     assert target.tolist() == [0.0] * math.comb(count, 2)
 
 
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_non_finite_input_or_value_cannot_hide_in_the_target(bad):
+def test_a_non_finite_input_or_value_cannot_hide_in_the_target(bad, metric):
     inputs, values = random_batch(6)
     bad_inputs, bad_values = inputs.clone(), values.clone()
     bad_inputs[2, 1] = bad_values[2] = bad
     for target in (
-        target_distances(bad_inputs),
-        target_distances(bad_inputs, values),
-        target_distances(inputs, bad_values),
+        target_distances(bad_inputs, None, metric),
+        target_distances(bad_inputs, values, metric),
+        target_distances(inputs, bad_values, metric),
     ):
         assert not target.isfinite().all()
 
@@ -118,5 +151,5 @@ def test_inputs_that_are_no_matrix_are_refused_with_their_shape(shape):
 
 
 def test_unknown_metric_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'l2'.*l1"):
-        target_distances(torch.zeros(4, 2), metric="l2")
+    with pytest.raises(ValueError, match=r"'l3'.*l1.*gram"):
+        target_distances(torch.zeros(4, 2), metric="l3")

@@ -1,0 +1,82 @@
+"""Appendix A: sparse distance matrices, the pairs of a batch that are worth comparing."""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from rllib_lpdm.local_learning.distances import MetricLike, metric_of, pairwise_distances
+from rllib_lpdm.local_learning.pairs import Pairs, symmetric
+
+NEIGHBOURS: Final = ("all", "closest", "furthest", "both")
+
+
+def neighbour_pairs(
+    inputs: Tensor,
+    neighbours: str = "all",
+    fraction: float = 0.5,
+    metric: MetricLike = "l1",
+) -> Pairs | None:
+    """The pairs of which at least one row keeps the other (appendix A).
+
+    Every row keeps ``k = max(1, round(fraction (N - 1)))`` of the other rows, by rank of their
+    distance to it: the closest, the furthest, or ("both") the closest half of k, rounded up, and
+    the furthest half. Equal distances are ranked by index, so that it keeps exactly k.
+
+    The loss is a norm over ordered pairs, so a pair (i, j) counts once for each of its rows that
+    keeps it: its weight is 1 or 2. With all rows kept every weight is 2 and the loss is equation 1.
+
+    The selection ranks an (N, N) matrix, once a batch; the layers then compute kept pairs only. On
+    one core this is no faster than all pairs unless a thousand rows or more keep an eighth or
+    less, and many layers share the selection: the kernel for all pairs gathers no rows.
+
+    Args:
+        inputs: (N, d_x) the network's input batch.
+        neighbours: "all", "closest", "furthest" or "both".
+        fraction: share of the other rows that a row keeps, in (0, 1]; the paper keeps half.
+            Without meaning for "all".
+        metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`; for a
+            similarity the closest rows are those with the largest entries.
+
+    Returns:
+        The kept pairs, or None for "all".
+
+    Raises:
+        ValueError: unknown neighbours, a fraction outside (0, 1], ``inputs`` is not a matrix, or
+            the metric is unknown.
+    """
+    if neighbours not in NEIGHBOURS:
+        raise ValueError(
+            f"unknown neighbours {neighbours!r}; choose one of {', '.join(NEIGHBOURS)}"
+        )
+    if neighbours == "all":
+        return None
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(f"the fraction of neighbours must be in (0, 1], got {fraction}")
+    count = inputs.shape[0]
+    distances = pairwise_distances(inputs.detach(), metric)
+    ranks = symmetric(distances.neg() if metric_of(metric).similarity else distances, count)
+    ranks.nan_to_num_(torch.inf, torch.inf, -torch.inf)  # kept like any other, to be reported
+    closest, furthest = _counts(count - 1, neighbours, fraction)
+    kept = _lowest(ranks.fill_diagonal_(torch.inf), closest)
+    kept |= _lowest(ranks.neg_().fill_diagonal_(torch.inf).masked_fill_(kept, torch.inf), furthest)
+    weight = (kept.to(torch.int8) + kept.t()).triu_(1)
+    first, second = weight.nonzero(as_tuple=True)
+    return Pairs(first, second, weight[first, second].to(inputs.dtype))
+
+
+def _counts(others: int, neighbours: str, fraction: float) -> tuple[int, int]:
+    """How many of its closest and of its furthest other rows a row keeps."""
+    kept = min(others, max(1, round(fraction * others)))
+    closest = {"closest": kept, "furthest": 0, "both": (kept + 1) // 2}[neighbours]
+    return closest, kept - closest
+
+
+def _lowest(matrix: Tensor, count: int) -> Tensor:
+    """Mask of each row's ``count`` lowest entries; of equal ones those with the lowest indices."""
+    if count < 1:
+        return torch.zeros_like(matrix, dtype=torch.bool)
+    limit = matrix.kthvalue(count, dim=1, keepdim=True).values
+    below, tied = matrix < limit, matrix == limit
+    missing = count - below.sum(1, keepdim=True)
+    return below | (tied & (tied.cumsum(1) <= missing))

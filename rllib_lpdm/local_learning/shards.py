@@ -1,0 +1,93 @@
+"""Whose rows of a batch a process computes, where several processes train the same layers."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from rllib_lpdm.local_learning.layers import parameter_gradients
+
+
+class WholeBatch:
+    """All rows, in one process. The names are explained at :class:`Shards`."""
+
+    def own(self, count: int) -> slice:
+        return slice(0, count)
+
+    def gathered(self, rows: Tensor, count: int) -> Tensor:
+        return rows.detach()
+
+    def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return list(tensors)
+
+    def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        return function(inputs)
+
+    def parameter_gradients(
+        self, layer: nn.Module, inputs: Tensor, output_gradient: Tensor
+    ) -> list[Tensor]:
+        return parameter_gradients(layer, inputs, output_gradient)
+
+
+class Shards(WholeBatch):
+    """The part of every batch's rows that this process of ``torch.distributed`` computes.
+
+    All processes have the same layers and are given the same batches. Each passes its own rows
+    through a layer, and the outputs of all are gathered: pairwise distances do not decompose over
+    parts of a batch. A parameter's gradient is a sum over rows, which each process takes over its
+    own before they are added up. So the losses are those of the whole batch, and every process
+    makes the same step, as one process would up to rounding.
+
+    Every method but :meth:`own` has to be called by all processes, in the same order.
+    """
+
+    def __init__(self) -> None:
+        self.rank = torch.distributed.get_rank()
+        self.processes = torch.distributed.get_world_size()
+
+    def own(self, count: int) -> slice:
+        """This process's share of ``count`` rows; the last ones' may be shorter, or empty."""
+        start = min(count, self.rank * self._share(count))
+        return slice(start, min(count, start + self._share(count)))
+
+    def gathered(self, rows: Tensor, count: int) -> Tensor:
+        """(own rows, ...) of every process -> (count, ...), all rows in order, without autograd."""
+        share = self._share(count)
+        padded = rows.detach().contiguous()
+        if len(rows) < share:
+            padded = rows.new_zeros(share, *rows.shape[1:])
+            padded[: len(rows)] = rows.detach()
+        batch = rows.new_empty(share * self.processes, *rows.shape[1:])
+        torch.distributed.all_gather_into_tensor(batch, padded)
+        return batch[:count]
+
+    def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum over all processes of each tensor, in one message."""
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """A function's outputs for all rows, of which each process computes its own.
+
+        Args:
+            function: (n, d) -> (n, ...), row by row.
+            inputs: (N, d) the whole batch.
+        """
+        count = len(inputs)
+        return self.gathered(function(inputs[self.own(count)]), count)
+
+    def parameter_gradients(
+        self, layer: nn.Module, inputs: Tensor, output_gradient: Tensor
+    ) -> list[Tensor]:
+        """As :func:`~rllib_lpdm.local_learning.layers.parameter_gradients`, of the whole batch."""
+        own = self.own(len(inputs))
+        return self.summed(parameter_gradients(layer, inputs[own], output_gradient[own]))
+
+    def _share(self, count: int) -> int:
+        return -(-count // self.processes)
+
+
+WHOLE_BATCH = WholeBatch()
