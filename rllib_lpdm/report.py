@@ -29,12 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {options.results} cannot be read ({error.strerror})", file=sys.stderr)
+        return 2
     for note in report.notes[:SHOWN]:
         print(f"note: {note}", file=sys.stderr)
     if len(report.notes) > SHOWN:
         print(f"and {len(report.notes) - SHOWN} more notes, in the page", file=sys.stderr)
     cells, missing = len(report.results.cells), len(report.results.missing)
-    print(f"{cells} cells" + (f", {missing} missing" if missing else ""))
+    print(f"{cells} cell{'s' if cells != 1 else ''}" + (f", {missing} missing" if missing else ""))
     print(page)
     return 0
 
@@ -42,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _folder(text: str) -> Path:
     """The folder to report; a URL gives a UPath, which acts like a Path."""
     if "://" not in text:
-        return Path(text)
+        path = Path(text)  # "." has no name, which is the experiment's
+        return path if path.name not in ("", "..") else path.resolve()
     try:
         return cast(Path, UPath(text))
     except (ImportError, ValueError) as error:

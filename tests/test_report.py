@@ -84,13 +84,16 @@ def refused(capsys, *words):
     return line
 
 
-@pytest.mark.parametrize("content", ["nothing", "something else", "only a file"])
+def test_a_cell_itself_is_refused_with_the_way_out(tmp_path, capsys):
+    line = refused(capsys, write_cell(tmp_path / "grid"))
+    assert "is a cell; name the experiment's folder" in line
+
+
+@pytest.mark.parametrize("content", ["nothing", "something else"])
 def test_a_folder_without_cells_is_refused_in_a_line(tmp_path, capsys, content):
     if content == "something else":
         (tmp_path / "holiday").mkdir()
         (tmp_path / "holiday" / "photo.txt").write_text("a beach")
-    if content == "only a file":
-        (tmp_path / "run.json").write_text("{}")
     assert "holds no cell" in refused(capsys, tmp_path)
     assert list(tmp_path.glob("report")) == []
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rllib_lpdm.analysis.results import Floats, Series
+from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import Groups, Place, baseline_of
 from rllib_lpdm.analysis.statistics import (
     Estimate,
+    Floats,
     bootstrap,
     interquartile_mean,
     median,

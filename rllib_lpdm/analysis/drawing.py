@@ -101,9 +101,15 @@ class Picture:
 
 
 class Palette:
-    """A colour and a dash for every series of a figure; the paper's methods have theirs always."""
+    """A colour and a dash for every series of a figure; the paper's methods have theirs always.
 
-    def __init__(self, series: Sequence[Series]) -> None:
+    Args:
+        series: all of the figure.
+        dashed: whether they differ by their dashes too.
+    """
+
+    def __init__(self, series: Sequence[Series], dashed: bool = True) -> None:
+        self._dashes = DASHES if dashed else DASHES[:1]
         places: dict[Series, int] = {}
         for each in series:
             if each.variant in PLAIN and each.method in METHODS:
@@ -115,7 +121,7 @@ class Palette:
 
     def line(self, series: Series) -> dict[str, Any]:
         place = self._places[series]
-        return {"color": SERIES[place], "linestyle": DASHES[place % len(DASHES)]}
+        return {"color": SERIES[place], "linestyle": self._dashes[place % len(self._dashes)]}
 
     def legend(self) -> list[tuple[str, int]]:
         return [(series.label, place + 1) for series, place in self._places.items()]
@@ -133,6 +139,7 @@ def make_picture(
     versions: Mapping[str, Mapping[str, Draw]],
     columns: int = SPAN,
     height: float = 1.0,
+    handles: Sequence[Line2D] = (),
 ) -> Picture:
     """Draws every version's panels one by one for the page, and together as files.
 
@@ -143,6 +150,7 @@ def make_picture(
         versions: what draws each panel, by version and panel title.
         columns: panels side by side in the files.
         height: of a panel, in those of an ordinary one.
+        handles: what the files' legend shows beside the series.
     """
     panels: dict[str, dict[str, str]] = {}
     files = []
@@ -154,7 +162,7 @@ def make_picture(
                 label = ", ".join(filter(None, (title, name, version)))
                 panels.setdefault(name, {})[version] = page_svg(figure, label)
             stem = re.sub("[^a-z]+", "_", ", ".join(filter(None, (anchor, version))))
-            files += _save(folder, stem, draws, palette, columns, height)
+            files += _save(folder, stem, draws, palette, columns, height, handles)
     return Picture(
         anchor,
         title,
@@ -172,6 +180,7 @@ def _save(
     palette: Palette,
     columns: int,
     height: float,
+    handles: Sequence[Line2D],
 ) -> list[str]:
     """All panels of a figure in one file each of PNG, PDF and SVG."""
     columns = min(columns, len(draws))
@@ -185,14 +194,19 @@ def _save(
     for axes, (name, draw) in zip(grid, draws.items(), strict=False):
         draw(axes)
         axes.set_title(name, fontsize=7.5)
-    figure.legend(
-        handles=palette.handles(), loc="outside upper center", ncols=len(palette.legend())
-    )
+    handles = [*palette.handles(), *handles]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # found once for all three formats
     folder.mkdir(parents=True, exist_ok=True)
     mpl.rcParams["svg.hashsalt"] = stem
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None}), ("svg", {"Date": None})):
         figure.savefig(folder / f"{stem}.{suffix}", dpi=200, metadata=metadata)
     return [f"{folder.name}/{stem}.{suffix}" for suffix in ("png", "pdf", "svg")]
+
+
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}"
 
 
 def page_svg(figure: Figure, label: str) -> str:
@@ -209,7 +223,7 @@ def page_svg(figure: Figure, label: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
-    text = re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", text)
+    text = re.sub("<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", _shorter, tag[0]), text)
     referred = set(re.findall(r"#([A-Za-z_][\w.-]*)", text))
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referred else "", text)
     for color, variable in VARIABLES.items():

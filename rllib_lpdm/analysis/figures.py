@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from rllib_lpdm.analysis.aggregates import TAUS, Aggregate
@@ -24,6 +26,9 @@ from rllib_lpdm.analysis.scores import Groups, Place
 def all_series(groups: Groups) -> list[Series]:
     """The series of all places, in order."""
     return list(dict.fromkeys(series for row in groups.values() for series in row))
+
+
+LAYER_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":")
 
 
 def profiles(aggregates: Sequence[Aggregate], folder: Path) -> Picture:
@@ -190,7 +195,13 @@ def errors_picture(groups: Groups, folder: Path) -> Picture | None:
     found = {place: row for place, row in found.items() if row}
     if not found:
         return None
-    palette = Palette(list(dict.fromkeys(series for row in found.values() for series in row)))
+    series = dict.fromkeys(series for row in found.values() for series in row)
+    palette = Palette(list(series), dashed=False)
+    layers = max(layer for row in found.values() for errors in row.values() for layer in errors)
+    handles = [
+        Line2D([], [], color=MUTED, linestyle=_dash(layer), label=f"layer {layer}")
+        for layer in range(1, layers + 1)
+    ]
     panels: dict[str, Draw] = {
         _title(place): partial(_draw_errors, row=row, palette=palette)
         for place, row in found.items()
@@ -205,16 +216,19 @@ def errors_picture(groups: Groups, folder: Path) -> Picture | None:
         palette,
         {"": panels},
         columns=len(dict.fromkeys(place.algorithm for place in found)),
+        handles=handles[: len(LAYER_DASHES)],
     )
+
+
+def _dash(layer: int) -> Any:
+    return LAYER_DASHES[min(layer, len(LAYER_DASHES)) - 1]
 
 
 def _draw_errors(axes: Axes, row: Mapping[Series, Mapping[int, Curve]], palette: Palette) -> None:
     for series, layers in row.items():
         for layer, curve in layers.items():
-            dash = ("-", "--", "-.", ":")[min(layer, 4) - 1]
-            axes.plot(
-                curve.x, curve.estimate.value, color=palette.line(series)["color"], linestyle=dash
-            )
+            color = palette.line(series)["color"]
+            axes.plot(curve.x, curve.estimate.value, color=color, linestyle=_dash(layer))
     axes.set_xlabel("iterations")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_ylim(bottom=0)

@@ -26,6 +26,7 @@ from rllib_lpdm.analysis.statistics import (
     RESAMPLES,
     SMOOTHING,
     Estimate,
+    first_full,
     smoothed,
 )
 from rllib_lpdm.analysis.tables import MEASURES, number, paper_layout, ratio, score_records
@@ -253,13 +254,23 @@ def _score_table(report: Report, first: Mapping[tuple[Place, Series], str]) -> T
         ("iterations_ratio", "Ratio", "x", f"iterations to those of {report.baseline}"),
         ("end_score", "End score", ".1f", ""),
         ("paper_max_score", "Paper's max score", ".1f", ""),
-        ("paper_max_score_ratio", "Ratio", "x", "paper's max score to its bp"),
+        ("paper_max_score_ratio", "Ratio", "x", f"paper's max score to that of {report.baseline}"),
         ("max_score_difference", "Difference", "+.1f", "ours less the paper's"),
         ("paper_relative_spread_percent", "Paper's rel. spread", "%", ""),
-        ("paper_relative_spread_ratio", "Ratio", "x", "paper's relative spread to its bp"),
+        (
+            "paper_relative_spread_ratio",
+            "Ratio",
+            "x",
+            f"paper's relative spread to that of {report.baseline}",
+        ),
         ("relative_spread_difference", "Difference", "+.2f", "ours less the paper's, in points"),
         ("paper_iterations", "Paper's iterations", ".0f", ""),
-        ("paper_iterations_ratio", "Ratio", "x", "paper's iterations to its bp"),
+        (
+            "paper_iterations_ratio",
+            "Ratio",
+            "x",
+            f"paper's iterations to those of {report.baseline}",
+        ),
         ("iterations_difference", "Difference", "+.0f", "ours less the paper's"),
     ]
     records = score_records(report.scores, report.with_paper)
@@ -444,7 +455,7 @@ def _cell(cell: CellResult, anchor: str) -> Cell:
         anchor=anchor,
         name=run.cell,
         status=run.status,
-        score=number(scores.max()),
+        score=number(scores[first_full(len(scores)) :].max()),
         iterations=f"{len(scores)} of {_text(run.settings.get('iterations', '?'))[:20]}",
         facts=[(term, text) for term, text in facts if text],
         settings=[(_short(name), _short(_text(value))) for name, value in run.settings.items()],

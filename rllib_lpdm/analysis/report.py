@@ -27,7 +27,7 @@ APPENDICES = {
 
 # settings that do not change what is learned
 HOW_RUN = {"iterations_per_report", "env_runners", "cpus", "placement", "checkpoint_interval"}
-HOW_RUN |= {"retries", "tensorboard"}
+HOW_RUN |= {"retries", "tensorboard", "learners"}
 
 
 class ReportError(ValueError):
@@ -77,8 +77,14 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
     results = read_results(folder, _is_needed)
     if not results.cells:
         raise ReportError(
-            f"{folder} holds no cell that has finished an iteration; a cell is a folder with "
-            "run.json and iterations.csv" + "".join(f"\n  {note}" for note in results.notes[:10])
+            f"{folder} "
+            + (
+                "is a cell; name the experiment's folder, which it lies in"
+                if _is_cell(folder)
+                else "holds no cell that has finished an iteration; a cell is a folder with "
+                "run.json and iterations.csv"
+            )
+            + "".join(f"\n  {note}" for note in results.notes[:10])
         )
     groups = grouped(results.cells)
     methods = dict.fromkeys(series.method for row in groups.values() for series in row)
@@ -87,10 +93,18 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
             f"--baseline {baseline}: no cell has that method; there are {', '.join(methods)}"
         )
     aggregates, left_out = aggregate_rows(groups, baseline)
-    read = {path.name: read_results(path, _is_needed) for path in appendices}
+    read = {
+        path.name: results if path == folder else read_results(path, _is_needed)
+        for path in sorted(appendices)
+    }
     notes = [
         *results.notes,
-        *(f"{name}: {note}" for name, other in read.items() for note in other.notes),
+        *(
+            f"{name}: {note}"
+            for name, other in read.items()
+            if other is not results
+            for note in other.notes
+        ),
         *_limits(groups, baseline),
         *left_out,
     ]
@@ -108,7 +122,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
 
 
 def _is_needed(column: str) -> bool:
-    return column in ("env_steps", "seconds") or column.startswith("distance_error_")
+    return column in ("iteration", "env_steps", "seconds") or column.startswith("distance_error_")
 
 
 def _experiments(folder: Path) -> tuple[Path, list[Path]]:
@@ -134,14 +148,14 @@ def _experiments(folder: Path) -> tuple[Path, list[Path]]:
 def _holds_cells(folder: Path) -> bool:
     try:
         return any(map(_is_cell, folder.iterdir()))
-    except PermissionError:
+    except OSError:  # not ours to read, or gone meanwhile
         return False
 
 
 def _is_cell(folder: Path) -> bool:
     try:
         return (folder / "run.json").is_file()
-    except PermissionError:
+    except OSError:
         return False
 
 
@@ -153,6 +167,18 @@ def _limits(groups: Groups, baseline: str) -> list[str]:
         for environment in dict.fromkeys(place.environment for place in groups)
         if environment not in known
     ]
+    unstepped = [
+        cell.run.cell
+        for row in groups.values()
+        for group in row.values()
+        for cell in group.cells
+        if "env_steps" not in cell.columns
+    ]
+    if unstepped:
+        notes.append(
+            f"{unstepped[0]} has no environment steps ({len(unstepped)} of all cells), so there "
+            "are no curves by steps"
+        )
     everything = [group for row in groups.values() for group in row.values()]
     single = [group.name for group in everything if len(group.counted) == 1]
     if single:
@@ -167,6 +193,10 @@ def _limits(groups: Groups, baseline: str) -> list[str]:
         elif alone:
             which = ", ".join(alone)
             notes.append(f"{where} has no {baseline} runs to compare {which} with, so no ratios")
+        spans = {series.label: group.scores.shape[1] for series, group in row.items()}
+        if len(set(spans.values())) > 1:
+            listed = ", ".join(f"{label} {count}" for label, count in spans.items())
+            notes.append(f"{where} compares runs of unequal numbers of iterations: {listed}")
         counts = {series.label: len(group.counted) for series, group in row.items()}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())

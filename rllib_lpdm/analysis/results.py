@@ -11,12 +11,10 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rllib_lpdm.analysis.paper import in_paper_order
-
-Floats = NDArray[np.float64]
+from rllib_lpdm.analysis.statistics import Floats
 
 REPORT_FOLDER = "report"  # in an experiment's folder, beside its cells
 
@@ -95,7 +93,7 @@ class Results:
     Attributes:
         name: the folder's name, which is the experiment's.
         cells: those that can be reported, in the paper's order.
-        missing: names of planned cells that have no iteration yet.
+        missing: names of planned cells that have no iteration yet, or were left out.
         notes: a sentence for everything that was left out or looks wrong.
     """
 
@@ -150,7 +148,7 @@ def _read_cell(folder: Path, wanted: Callable[[str], bool]) -> tuple[CellResult 
     """A cell, None where it cannot be reported, and what is to be said about it."""
     try:
         has_rows = (folder / "iterations.csv").is_file()
-        run = Run.model_validate(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+        run = Run.model_validate(json.loads((folder / "run.json").read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         return None, ["has iterations but no run.json; left out"] if has_rows else []
     except ValidationError as error:
@@ -162,7 +160,8 @@ def _read_cell(folder: Path, wanted: Callable[[str], bool]) -> tuple[CellResult 
     if not has_rows:
         reason = str((run.model_extra or {}).get("error") or "no reason given")
         failed = f"failed before its first iteration ({_brief(reason.splitlines()[-1])})"
-        return None, [failed] if run.status == "failed" else []
+        without = {"failed": failed, "finished": "is finished, but has no iterations.csv; left out"}
+        return None, [without[run.status]] if run.status in without else []
     try:
         columns, said = _read_columns((folder / "iterations.csv").read_bytes(), wanted)
     except (OSError, ValueError, csv.Error) as error:
@@ -204,9 +203,20 @@ def _read_columns(
         raise ValueError("it has no column episode_return")
     if not len(columns["episode_return"]):  # empty lines only
         return {}, said
-    lost = np.flatnonzero(~np.isfinite(columns["episode_return"]))
-    if len(lost):
-        raise ValueError(f"the return of row {lost[0] + 1} is not a finite number")
+    for name in names:
+        lost = np.flatnonzero(~np.isfinite(columns[name]))
+        if len(lost) and name == "episode_return":
+            raise ValueError(f"the return of row {lost[0] + 1} is not a finite number")
+        if len(lost):
+            del columns[name]
+            said.append(f"{name} of row {lost[0] + 1} is not a finite number; it is left out")
+    counted = columns.get("iteration", np.zeros(0))
+    gaps = np.flatnonzero(counted != np.arange(1, len(counted) + 1))
+    if len(gaps):
+        said.append(
+            f"row {gaps[0] + 1} of iterations.csv says iteration {counted[gaps[0]]:g}; rows are "
+            "taken as they come"
+        )
     return columns, said
 
 

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from rllib_lpdm.analysis.paper import published
-from rllib_lpdm.analysis.results import CellResult, Floats, Series
+from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.statistics import (
     NOTHING,
+    Floats,
     Measures,
     end_score,
+    first_full,
     measures,
     ratios,
     seed_scores,
@@ -64,7 +66,7 @@ class Group:
     @cached_property
     def run_scores(self) -> Floats:
         """(seeds,) each counted run's own highest smoothed score."""
-        return np.array([smoothed(returns).max() for returns in self.returns])
+        return np.array([smoothed(run)[first_full(len(run)) :].max() for run in self.returns])
 
     @property
     def name(self) -> str:

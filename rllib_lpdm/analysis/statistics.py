@@ -36,6 +36,14 @@ def smoothed(returns: Floats, window: int = SMOOTHING) -> Floats:
     return np.concatenate([filling, full])
 
 
+def first_full(iterations: int) -> int:
+    """Index of the first smoothed score over a whole window; 0 where a run is shorter than that.
+
+    A highest score is looked for from there on: before, it may be a single lucky episode's.
+    """
+    return SMOOTHING - 1 if iterations >= SMOOTHING else 0
+
+
 def seed_scores(runs: Sequence[Floats]) -> Floats:
     """The smoothed scores of some runs over the iterations that all of them have.
 
@@ -53,7 +61,8 @@ class Measures(NamedTuple):
     """What the paper's table says of a method, or the ratios of that to the baseline's.
 
     Attributes:
-        max_score: maximum over iterations of the smoothed score averaged over seeds.
+        max_score: maximum over iterations of the smoothed score averaged over seeds, where the
+            smoothing window is full (in runs shorter than the window, anywhere).
         relative_spread: sample standard deviation over seeds at that iteration, in percent of the
             max score's absolute value; nan for one seed or a max score of 0. Less is steadier.
         iterations: first iteration, counted from 1, at which that average reaches the lesser of
@@ -76,7 +85,8 @@ def measures(scores: Floats, level: float = float("inf")) -> Measures:
         level: the baseline's max score; the method's own where there is none.
     """
     average = scores.mean(axis=0)
-    best = int(average.argmax())
+    full = first_full(len(average))
+    best = full + int(average[full:].argmax())
     score = float(average[best])
     spread = float("nan")
     if len(scores) > 1 and score != 0:

@@ -33,8 +33,9 @@ def write_cell(folder, returns=(1.0, 2.0), **run):
     path = folder / content["cell"]
     path.mkdir(parents=True)
     (path / "run.json").write_text(json.dumps(content), encoding="utf-8")
-    rows = "".join(f"{i},{value!r}\n" for i, value in enumerate(returns, 1))
-    (path / "iterations.csv").write_text(f"iteration,episode_return\n{rows}", encoding="utf-8")
+    rows = "".join(f"{i},{10 * i},{value!r}\n" for i, value in enumerate(returns, 1))
+    header = "iteration,env_steps,episode_return\n"
+    (path / "iterations.csv").write_text(header + rows, encoding="utf-8")
     return path
 
 

@@ -173,3 +173,18 @@ def test_hostile_names_are_text_and_no_formula(tmp_path):
     root = parsed(picture.panels[0].versions[""])
     assert not root.findall(".//{*}script")
     assert HOSTILE in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_numbers_on_an_axis_of_the_page_keep_their_digits(tmp_path):
+    picture = make_picture(
+        tmp_path,
+        "digits",
+        "Digits",
+        "",
+        Palette([Series("bp")]),
+        {"": {"small": lambda axes: axes.set_yticks([0.001, 0.0025], ["0.0010", "0.0025"])}},
+    )
+    texts = [
+        t.text for t in parsed(picture.panels[0].versions[""]).iter() if t.tag.endswith("text")
+    ]
+    assert {"0.0010", "0.0025"} <= set(texts)

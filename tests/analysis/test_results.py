@@ -129,7 +129,7 @@ def test_other_files_and_folders_are_no_cells(tmp_path):
     "csv", [None, "", "iteration,episode_return\n", "\n", "iteration,episode_return\n\n\n"]
 )
 def test_a_cell_without_rows_is_missing_and_no_fault(tmp_path, csv):
-    begun = write_cell(tmp_path, method="lpdm")
+    begun = write_cell(tmp_path, method="lpdm", status="running")
     (begun / "iterations.csv").unlink()
     if csv is not None:
         (begun / "iterations.csv").write_text(csv)
@@ -251,3 +251,27 @@ def test_the_analysis_needs_no_ray_and_no_torch():
     imports = "; ".join(f"import rllib_lpdm.analysis.{name}" for name in names)
     code = f"import sys; {imports}; sys.exit(bool({{'ray', 'torch'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_column_that_is_not_finite_is_left_out_by_name_and_the_returns_kept(tmp_path):
+    path = write_cell(tmp_path)
+    (path / "iterations.csv").write_text("iteration,kl,episode_return\n1,nan,5\n2,0,7\n")
+    write_plan(tmp_path)
+    results = read_results(tmp_path)
+    assert list(results.cells[0].columns) == ["iteration", "episode_return"]
+    assert [note for note in results.notes if "kl of row 1" in note] == results.notes
+
+
+def test_iterations_that_do_not_follow_on_are_said(tmp_path):
+    path = write_cell(tmp_path)
+    (path / "iterations.csv").write_text("iteration,episode_return\n1,5\n1,5\n2,7\n")
+    write_plan(tmp_path)
+    (note,) = read_results(tmp_path).notes
+    assert "row 2 of iterations.csv says iteration 1" in note
+
+
+def test_a_finished_cell_without_iterations_is_said(tmp_path):
+    (write_cell(tmp_path) / "iterations.csv").unlink()
+    write_plan(tmp_path)
+    (note,) = read_results(tmp_path).notes
+    assert "is finished, but has no iterations.csv" in note

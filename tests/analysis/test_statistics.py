@@ -47,7 +47,7 @@ def by_definition(runs, level=math.inf):
     length = min(map(len, runs))
     curves = [[fmean(run[max(0, i - 49) : i + 1]) for i in range(length)] for run in runs]
     average = [fmean(scores) for scores in zip(*curves, strict=True)]
-    best = max(range(length), key=average.__getitem__)
+    best = max(range(49 if length >= 50 else 0, length), key=average.__getitem__)
     reached = next(i for i, v in enumerate(average, 1) if v >= min(average[best], level))
     spread = 100 * stdev(curve[best] for curve in curves) / abs(average[best])
     return Measures(average[best], spread, reached)
@@ -140,6 +140,12 @@ def test_the_max_score_is_of_the_mean_curve_and_not_the_mean_of_the_maxima():
     early = np.array([10.0, 0.0, 0.0])  # smoothed: 10, 5, 10/3
     late = np.array([0.0, 0.0, 30.0])  # smoothed: 0, 0, 10
     assert measures(seed_scores([early, late])).max_score == pytest.approx((10 / 3 + 10) / 2)
+
+
+def test_a_lucky_first_episode_is_no_max_score_but_may_reach_a_level():
+    runs = np.array([[900.0, *[1.0] * 98, 51.0]])
+    found = measures(seed_scores(runs))
+    assert (found.max_score, found.iterations) == (pytest.approx(18.98), 1)
 
 
 def test_measures_are_over_the_iterations_that_all_seeds_have():
