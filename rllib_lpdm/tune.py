@@ -10,9 +10,13 @@ from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.tables import score_table
 from rllib_lpdm.experiment.estimate import plan
 from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.preflight import check_environments
+from rllib_lpdm.experiment.preflight import (
+    check_environments,
+    check_networks,
+    starts_from_files,
+)
 from rllib_lpdm.experiment.runner import existing_runs, run_experiment
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.storage import results_folder
 from rllib_lpdm.experiment.trials import quiet_environments
 from rllib_lpdm.experiment.wandb import MODES, resolve_mode
@@ -43,6 +47,8 @@ def _tune(options: argparse.Namespace, again: str) -> int:
     quiet_environments()
     check_environments(experiment.environments)
     folder = results_folder(options.output) / experiment.name
+    continues = options.resume or (options.dry_run and not options.overwrite)
+    check_networks(_not_begun(cells, folder) if continues else cells)
     mode = resolve_mode(options.wandb)
     if options.dry_run:
         runs = {} if options.overwrite else existing_runs(folder, cells)
@@ -80,6 +86,14 @@ def _tune(options: argparse.Namespace, again: str) -> int:
         print(f"\ninterrupted with {left} cells to go; to go on:\n  {again}", file=sys.stderr)
         return 128 + outcome.signal
     return 1 if outcome.failed or outcome.disk_error else 0
+
+
+def _not_begun(cells: list[Cell], folder: Path) -> list[Cell]:
+    """The cells without a checkpoint; all, where none starts from a file."""
+    if not starts_from_files(cells):
+        return cells
+    runs = existing_runs(folder, cells)
+    return [cell for cell in cells if not runs.get(cell.name, {}).get("checkpoints")]
 
 
 def _resume_line(options: argparse.Namespace) -> str:

@@ -3,7 +3,8 @@
 import tempfile
 import time
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -16,6 +17,7 @@ from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner
 
 PROGRESS = "progress"
+Result = TypeVar("Result")
 
 
 class LocalAlgorithm(Algorithm):
@@ -25,12 +27,15 @@ class LocalAlgorithm(Algorithm):
         iteration_rows: one dict per iteration of the last ``train()``: iteration, env_steps (so
             far), episodes (so far), episode_return, episode_length (means over the iteration's
             episodes), seconds (of this iteration), then the update's metrics.
+        pretraining_rows: with ``pretrain_from``, one dict per pass over the recorded observations
+            before the first iteration: each layer's mean loss and distance error.
         iterations_done: the paper's iterations so far.
         env_steps: environment steps so far.
     """
 
     def setup(self, config: Any) -> None:
         self.iteration_rows: list[dict[str, float]] = []
+        self.pretraining_rows: list[dict[str, float]] = []
         self.iterations_done = 0
         self.env_steps = 0
         self._episodes = 0
@@ -72,8 +77,10 @@ class LocalAlgorithm(Algorithm):
 
     def _iterate(self) -> dict[str, float]:
         started = time.perf_counter()
+        if self.iterations_done == 0:
+            self.pretraining_rows = self._on_learners(lambda learner: learner.prepare())
         episodes = self._collect()
-        update = self._learner.learn(episodes, self.iterations_done)
+        update = self._learn(episodes)
         self.env_steps += sum(len(episode) for episode in episodes)
         self._episodes += len(episodes)
         self.iterations_done += 1
@@ -93,7 +100,7 @@ class LocalAlgorithm(Algorithm):
         Episodes are dealt to the healthy remote runners by index. What a lost runner owes, the
         local one collects: an episode is the same wherever it is played.
         """
-        policy = self._learner.actor_critic.numpy_policy()
+        policy = self._on_learners(lambda learner: learner.actor_critic.numpy_policy(), count=1)
         iteration = self.iterations_done
         count = self.config.episodes_per_iteration
         collected: dict[int, Episode] = {}
@@ -117,6 +124,14 @@ class LocalAlgorithm(Algorithm):
             collected.update(self.env_runner.rollout(policy, iteration, missing))
         return [collected[index] for index in range(count)]
 
+    def _learn(self, episodes: list[Episode]) -> dict[str, float]:
+        """The iteration's update; every learner is given all episodes, and computes its part."""
+        iteration = self.iterations_done
+        if self.learner_group.is_local:
+            return self._on_learners(lambda learner: learner.learn(episodes, iteration))
+        shared = ray.put(episodes)
+        return self._on_learners(lambda learner: learner.learn(ray.get(shared), iteration))
+
     def _report(self) -> None:
         """Gives RLlib its metrics, and the runners the weights, once for all iterations."""
         results = [self.env_runner.get_metrics()]
@@ -139,14 +154,23 @@ class LocalAlgorithm(Algorithm):
             from_worker_or_learner_group=self.learner_group, inference_only=True
         )
 
-    @property
-    def _learner(self) -> LocalLearner:
-        learner: LocalLearner = self.learner_group._learner
-        return learner
+    def _on_learners(
+        self, function: Callable[[LocalLearner], Result], count: int | None = None
+    ) -> Result:
+        """Calls a function on the first so many learners, or all, and returns the first's result.
+
+        All have the same weights and return the same. The error of one that fails is raised at
+        once: the others would wait for it in vain.
+        """
+        if self.learner_group.is_local:
+            return function(self.learner_group._learner)
+        learners = self.learner_group._workers[:count]
+        results: list[Result] = ray.get([learner.apply.remote(function) for learner in learners])
+        return results[0]
 
     def numpy_weights(self) -> dict[str, NDArray[Any]]:
         """A copy of the module's parameters by name, each of its layer's shape."""
-        state = self._learner.actor_critic.state_dict()
+        state = self._on_learners(lambda learner: learner.actor_critic.state_dict(), count=1)
         return {name: value.cpu().numpy().copy() for name, value in state.items()}
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.util.debug import log_once
 
+from rllib_lpdm.algorithms.functions import black_box_function, metric_function
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.algorithms.settings import Method, Settings, unknown_name
@@ -16,8 +17,9 @@ from rllib_lpdm.algorithms.settings import Method, Settings, unknown_name
 class LocalConfig(AlgorithmConfig):
     """AlgorithmConfig with ``method=`` and the settings of :mod:`~rllib_lpdm.algorithms.settings`.
 
-    Rollouts and updates are this package's own, so connectors, vectorised environments and learner
-    shards have no effect here; asking for them is an error rather than a silent difference.
+    Rollouts and updates are this package's own, so connectors and vectorised environments have
+    no effect here; asking for them is an error rather than a silent difference. With
+    ``learners(num_learners=2)`` or more the rows of every batch are shared out among the learners.
     """
 
     settings_class: ClassVar[type[Settings]] = Settings
@@ -62,7 +64,7 @@ class LocalConfig(AlgorithmConfig):
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])
         self._check_method()
-        self.settings()
+        self.settings().check(self.method)
         return self
 
     def debugging(self, *, seed: Any = NotProvided, **kwargs: Any) -> Self:
@@ -114,6 +116,9 @@ class LocalConfig(AlgorithmConfig):
         for name in self.settings_class.model_fields:
             setattr(self, name, getattr(settings, name))
         self._check_method()
+        settings.check(self.method)
+        metric_function(settings.metric)
+        black_box_function(settings.black_box)
         if self.bootstrap_truncated and not (
             self.has_value_head and self.return_normalization == "running"
         ):
@@ -163,11 +168,6 @@ class LocalConfig(AlgorithmConfig):
                 bool(self.min_sample_timesteps_per_iteration),
                 iteration,
             ),
-            "num_learners > 0": (
-                self.num_learners > 0,
-                "pairwise losses do not decompose over shards of a batch; use num_learners=0 "
-                "(with num_gpus_per_learner=1 for a GPU)",
-            ),
             "num_envs_per_env_runner > 1": (
                 self.num_envs_per_env_runner > 1,
                 "an episode has random streams of its own; use more env runners instead",
@@ -191,6 +191,9 @@ class LocalConfig(AlgorithmConfig):
             module_class=ActorCriticModule,
             model_config={
                 "hidden_sizes": tuple(self.hidden_sizes),
+                "conv_layers": tuple(self.conv_layers),
+                "activation": self.activation,
+                "black_box": self.black_box,
                 "action_std": self.action_std,
                 "value_head": self.has_value_head,
                 "seed": secrets.randbits(31) if self.seed is None else self.seed,

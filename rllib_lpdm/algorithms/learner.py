@@ -20,10 +20,19 @@ from rllib_lpdm.algorithms.episodes import (
     discounted_returns,
     normalised,
 )
+from rllib_lpdm.algorithms.functions import metric_function
 from rllib_lpdm.algorithms.module import ActorCriticModule
+from rllib_lpdm.algorithms.preparation import (
+    check_hidden_weights,
+    check_observations,
+    hidden_source,
+    hidden_weights,
+    recorded_observations,
+)
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.local_learning import LayerAdam, LayerStep, clipped_step, step_linear
+from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards, WholeBatch
 
 Array = NDArray[Any]
 RETURN_STATISTICS = "return_statistics"
@@ -48,11 +57,19 @@ class LocalLearner(TorchLearner, abc.ABC):
     """What REINFORCE and PPO share: optimizers, the update of a batch, returns, checkpoints.
 
     Subclasses say how an iteration's episodes become batches and which loss a batch has.
+
+    Several learners are all given all episodes, and each computes its own rows of every batch: see
+    :class:`~rllib_lpdm.local_learning.shards.Shards`. They make the same steps and return the same
+    metrics.
     """
 
     def build(self) -> None:
         super().build()
         self.return_statistics = RunningStatistics()
+        self._shards: WholeBatch = Shards() if self.distributed else WHOLE_BATCH
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Nothing: DistributedDataParallel averages gradients of autograd, which are not used."""
 
     @functools.cached_property
     def actor_critic(self) -> ActorCriticModule:
@@ -70,9 +87,10 @@ class LocalLearner(TorchLearner, abc.ABC):
         if config.method == "bp":
             parts, rates = {"network": module}, {"network": config.lr}
         elif config.method != "frozen":
-            for index, layer in enumerate(module.encoder.layers):
-                name = f"hidden_{index + 1}"
-                parts[name], rates[name] = layer, config.hidden_lr or config.lr
+            layer_rates = config.settings().hidden_rates()
+            layers = zip(module.encoder.layers, layer_rates, strict=True)
+            for number, (layer, rate) in enumerate(layers, 1):
+                parts[f"hidden_{number}"], rates[f"hidden_{number}"] = layer, rate
         for name, part in parts.items():
             parameters = list(part.parameters())
             self.register_optimizer(
@@ -86,8 +104,13 @@ class LocalLearner(TorchLearner, abc.ABC):
         """RLlib's entry point; the algorithm itself calls :meth:`learn`.
 
         Raises:
-            ValueError: the training data holds no list of :class:`Episode`.
+            ValueError: the training data holds no list of :class:`Episode`, or there are several
+                learners, to which RLlib deals different episodes.
         """
+        if self.distributed:
+            raise ValueError(
+                "several learners need all episodes each: call train() instead of update()"
+            )
         episodes = kwargs.get("episodes")
         if training_data is not None:
             training_data.solve_refs()
@@ -159,27 +182,32 @@ class LocalLearner(TorchLearner, abc.ABC):
     def _learn_locally(
         self, batch: dict[str, Tensor], guide: Tensor | None, rows: Tensor | None, report: bool
     ) -> dict[str, float]:
-        module, limit = self.actor_critic, self.config.grad_clip
+        module, limit, shards = self.actor_critic, self.config.grad_clip, self._shards
         steps: list[LayerStep] = []
         with torch.inference_mode():  # no_grad whose operations dispatch faster
             if self.config.method == "frozen":
-                features = module.features(batch["observations"])
+                features = shards.forward(module.features, batch["observations"])
             else:
                 features, steps = module.encoder.learn(
-                    batch["observations"],
+                    module.inputs(batch["observations"]),
                     self._hidden_optimizers,
                     values=guide,
                     rows=rows,
                     max_gradient_norm=limit,
                     with_error=report,
+                    shards=shards,
+                    **self._local_loss,
                 )
-            values = None if module.value_head is None else module.values(features)
-            gradients = self._output_gradients(batch, module.policy_head(features), values)
+            values = None
+            if module.value_head is not None:
+                values = shards.forward(module.values, features)
+            outputs = shards.forward(module.policy_head, features)
+            gradients = self._output_gradients(batch, outputs, values)
             heads = [("policy_head", module.policy_head, gradients.policy)]
             if module.value_head is not None and gradients.value is not None:
                 heads.append(("value_head", module.value_head, gradients.value.unsqueeze(1)))
             head_steps = {
-                name: step_linear(head, self._optimizer(name), features, gradient, limit)
+                name: step_linear(head, self._optimizer(name), features, gradient, limit, shards)
                 for name, head, gradient in heads
             }
         skipped = [step.skipped for step in steps] + [s for _, s in head_steps.values()]
@@ -194,30 +222,93 @@ class LocalLearner(TorchLearner, abc.ABC):
         return metrics
 
     def _backpropagate(self, batch: dict[str, Tensor], report: bool) -> dict[str, float]:
-        module = self.actor_critic
+        module, shards = self.actor_critic, self._shards
         optimizer = self._optimizer("network")
-        features = module.features(batch["observations"])
+        count = len(batch["observations"])
+        own = shards.own(count)
+        features = module.features(batch["observations"][own])
         outputs = [module.policy_head(features)]
         if module.value_head is not None:
             outputs.append(module.values(features))
         with torch.no_grad():
+            of_all = [shards.gathered(output, count) for output in outputs]
             gradients = self._output_gradients(
-                batch, outputs[0], outputs[1] if len(outputs) == 2 else None
+                batch, of_all[0], of_all[1] if len(of_all) == 2 else None
             )
-            output_gradients = [gradients.policy]
+            output_gradients = [gradients.policy[own]]
             if gradients.value is not None:
-                output_gradients.append(gradients.value * self.config.vf_loss_coeff)
+                output_gradients.append(gradients.value[own] * self.config.vf_loss_coeff)
         parameters = optimizer.param_groups[0]["params"]
         network_gradients = torch.autograd.grad(outputs, parameters, output_gradients)
         with torch.no_grad():
             norm, not_finite = clipped_step(
-                optimizer, list(network_gradients), self.config.grad_clip
+                optimizer, shards.summed(network_gradients), self.config.grad_clip
             )
         metrics = {"skipped_steps": float(not_finite)}
         if report:
             metrics["grad_norm"] = norm
             metrics |= {name: term.mean().item() for name, term in gradients.terms.items()}
         return metrics
+
+    # -- before the first iteration ---------------------------------------------------------------
+
+    def prepare(self) -> list[dict[str, float]]:
+        """Gives the hidden layers the start that the settings ask for (section 5).
+
+        Returns:
+            Of every pass over recorded observations each layer's mean loss and distance error.
+
+        Raises:
+            ValueError: names the setting whose file is missing or does not fit.
+        """
+        config, encoder = self.config, self.actor_critic.encoder
+        if config.init_hidden_from is not None:
+            path, arrays = hidden_weights(hidden_source(config.init_hidden_from, config.seed))
+            check_hidden_weights(path, arrays, encoder.state_dict())
+            encoder.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+        if config.pretrain_from is None:
+            return []
+        recorded = self._tensor(recorded_observations(config.pretrain_from))
+        check_observations(
+            config.pretrain_from, recorded.shape[1], self.actor_critic.observation_space
+        )
+        rates = config.settings().hidden_rates()
+        optimizers = [  # of their own: Adam's averages of recorded rows say nothing of the run
+            LayerAdam(layer.parameters(), lr=rate)
+            for layer, rate in zip(encoder.layers, rates, strict=True)
+        ]
+        epochs = range(config.pretrain_epochs)
+        with single_threaded():
+            return [self._pretrain(recorded, optimizers, epoch) for epoch in epochs]
+
+    def _pretrain(
+        self, recorded: Tensor, optimizers: Sequence[LayerAdam], epoch: int
+    ) -> dict[str, float]:
+        """One pass over recorded observations, by the unsupervised loss."""
+        module, config = self.actor_critic, self.config
+        rng = stream(config.seed, Purpose.PRETRAINING, epoch)
+        order = self._tensor(rng.permutation(len(recorded)))
+        metrics = []
+        with torch.inference_mode():
+            for rows in order.split(config.pretrain_batch_size):
+                if len(rows) < 2:  # the last one may be a single row, which has no distances
+                    continue
+                _, steps = module.encoder.learn(
+                    module.inputs(recorded[rows]),
+                    optimizers,
+                    max_gradient_norm=config.grad_clip,
+                    with_error=True,
+                    shards=self._shards,
+                    **self._local_loss,
+                )
+                metrics.append(
+                    {
+                        f"distance_{what}_{number}": value
+                        for number, step in enumerate(steps, 1)
+                        for what, value in (("loss", step.loss), ("error", step.error))
+                    }
+                )
+        return averaged(metrics)
 
     # -- from episodes to tensors -----------------------------------------------------------------
 
@@ -271,6 +362,17 @@ class LocalLearner(TorchLearner, abc.ABC):
     def _optimizer(self, name: str) -> LayerAdam:
         optimizer: LayerAdam = self._named_optimizers[f"{DEFAULT_MODULE_ID}_{name}"]
         return optimizer
+
+    @functools.cached_property
+    def _local_loss(self) -> dict[str, Any]:
+        """What the hidden layers' losses compare, as :meth:`LocalMLP.learn` takes it."""
+        config = self.config
+        return {
+            "metric": metric_function(config.metric),
+            "neighbours": config.neighbours,
+            "fraction": config.neighbour_fraction,
+            "propagate_error": config.propagate_error,
+        }
 
     @functools.cached_property
     def _hidden_optimizers(self) -> list[LayerAdam]:

@@ -1,10 +1,13 @@
 """The actor-critic RLModule over a :class:`LocalMLP`, and its numpy twin for acting."""
 
+import copy
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import scipy.special
 import torch
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
@@ -13,8 +16,10 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
 from rllib_lpdm.algorithms.distributions import FixedGaussian, action_distribution
+from rllib_lpdm.algorithms.functions import black_box_function
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.local_learning import LocalMLP
+from rllib_lpdm.local_learning.activations import ELU_ALPHA, LEAKY_RELU_SLOPE
 
 Array = NDArray[Any]
 
@@ -22,8 +27,9 @@ Array = NDArray[Any]
 class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     """Shared hidden layers, a policy head and, where the algorithm learns one, a value head.
 
-    ``model_config`` holds ``hidden_sizes``, ``action_std``, ``value_head`` and ``seed``. Weights
-    have PyTorch's default initialisation, drawn from the run's seed.
+    ``model_config`` holds ``hidden_sizes``, ``conv_layers``, ``activation``, ``black_box``,
+    ``action_std``, ``value_head`` and ``seed``. Weights have PyTorch's default initialisation,
+    drawn from the run's seed.
 
     Raises:
         ValueError: the observation space is not a Box, or the action space is not supported.
@@ -34,8 +40,12 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         self.distribution = action_distribution(self.action_space, config["action_std"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(stream(config["seed"], Purpose.INITIALISATION)))
-            self.encoder = LocalMLP(
-                observation_size(self.observation_space), config["hidden_sizes"]
+            self.encoder = hidden_layers(
+                self.observation_space,
+                config["hidden_sizes"],
+                config["conv_layers"],
+                config["activation"],
+                black_box_function(config["black_box"]),
             )
             self.policy_head = nn.Linear(self.encoder.output_size, self.distribution.size)
             self.value_head: nn.Linear | None = (
@@ -50,8 +60,22 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
 
     def features(self, observations: Tensor) -> Tensor:
         """(N, *observation shape) -> (N, output_size) of the last hidden layer."""
-        features: Tensor = self.encoder(observations.reshape(len(observations), -1).float())
+        features: Tensor = self.encoder(self.inputs(observations))
         return features
+
+    def inputs(self, observations: Tensor) -> Tensor:
+        """(N, *observation shape), flattened or not -> (N, d_x) inputs of the first layer.
+
+        Where it is a convolution, images (height, width, channels) are turned to channels first,
+        and bytes scaled to [0, 1].
+        """
+        size = math.prod(observations.shape[1:])  # said, because there may be no rows
+        flat = observations.reshape(len(observations), size).float()
+        if not self.model_config["conv_layers"]:
+            return flat
+        images = flat.view(-1, *self.observation_space.shape).permute(0, 3, 1, 2)
+        scale = 255.0 if self.observation_space.dtype == np.uint8 else 1.0
+        return images.flatten(1) / scale
 
     def values(self, features: Tensor) -> Tensor:
         """(N, output_size) -> (N,) values in normalised returns; zeros without a value head."""
@@ -77,10 +101,20 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         """(N, *observation shape), or (N, output_size) features -> (N,) values."""
         return self.values(self.features(batch[Columns.OBS]) if embeddings is None else embeddings)
 
-    def numpy_policy(self) -> "NumpyPolicy":
-        """The same policy in numpy; on the CPU it shares the parameters' memory."""
+    def numpy_policy(self) -> "Policy":
+        """The same policy in numpy; on the CPU it shares the parameters' memory.
+
+        With convolutions it is the module itself, which acts in torch; of one on a GPU, a copy.
+        """
+        if self.model_config["conv_layers"]:
+            on_cpu = self.policy_head.weight.device.type == "cpu"
+            return TorchPolicy(self if on_cpu else copy.deepcopy(self).cpu())
         layers = [*self.encoder.layers, self.policy_head]
-        return NumpyPolicy([(_array(layer.weight), _array(layer.bias)) for layer in layers])
+        return NumpyPolicy(
+            [(_array(layer.weight), _array(layer.bias)) for layer in layers],
+            self.encoder.activation,
+            self.encoder.black_box,
+        )
 
 
 class NumpyPolicy:
@@ -88,10 +122,18 @@ class NumpyPolicy:
 
     Args:
         layers: weight (out, in) and bias (out,) of the hidden layers and of the policy head.
+        activation: of the hidden layers, by name.
+        black_box: (1, d) -> (1, d), after every hidden layer but the last.
     """
 
-    def __init__(self, layers: list[tuple[Array, Array]]) -> None:
-        self._layers = layers
+    def __init__(
+        self,
+        layers: list[tuple[Array, Array]],
+        activation: str = "tanh",
+        black_box: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._arguments = layers, activation, black_box
+        self._activate, self._black_box = NUMPY_ACTIVATIONS[activation], black_box
         self._hidden = [
             (weight, bias, np.empty(len(bias), np.float32)) for weight, bias in layers[:-1]
         ]
@@ -103,13 +145,72 @@ class NumpyPolicy:
         for weight, bias, buffer in self._hidden:
             weight.dot(x, buffer)
             np.add(buffer, bias, buffer)
-            x = np.tanh(buffer, buffer)
+            x = self._activate(buffer)
+            if self._black_box is not None and buffer is not self._hidden[-1][2]:
+                x = self._black_box(torch.from_numpy(x).unsqueeze(0)).squeeze(0).detach().numpy()
         outputs: Array = self._head_weight.dot(x)
         outputs += self._head_bias
         return outputs
 
-    def __reduce__(self) -> tuple[type["NumpyPolicy"], tuple[list[tuple[Array, Array]]]]:
-        return NumpyPolicy, (self._layers,)
+    def __reduce__(self) -> tuple[type["NumpyPolicy"], tuple[Any, ...]]:
+        return NumpyPolicy, self._arguments
+
+
+class TorchPolicy:
+    """The policy's forward pass for one observation in torch, where there are convolutions.
+
+    Args:
+        module: the actor-critic, which is copied when the policy is sent to another process.
+    """
+
+    def __init__(self, module: ActorCriticModule) -> None:
+        self._module = module
+
+    def __call__(self, observation: Array) -> Array:
+        """(d_x,) float32 observation -> (size,) outputs of the policy head."""
+        with torch.inference_mode():
+            features = self._module.features(torch.from_numpy(observation).unsqueeze(0))
+            outputs: Array = self._module.policy_head(features).squeeze(0).numpy()
+        return outputs
+
+
+Policy = NumpyPolicy | TorchPolicy
+
+
+def _tanh(x: Array) -> Array:
+    return np.tanh(x, x)
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0, x)
+
+
+def _leaky_relu(x: Array) -> Array:
+    return np.maximum(x, LEAKY_RELU_SLOPE * x)
+
+
+def _elu(x: Array) -> Array:
+    return np.where(x > 0, x, ELU_ALPHA * np.expm1(np.minimum(x, 0)))
+
+
+def _gelu(x: Array) -> Array:
+    y: Array = 0.5 * x * (1 + scipy.special.erf(x * np.float32(math.sqrt(0.5))))
+    return y
+
+
+def _silu(x: Array) -> Array:
+    y: Array = x * scipy.special.expit(x)
+    return y
+
+
+NUMPY_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": _tanh,
+    "relu": _relu,
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "gelu": _gelu,
+    "silu": _silu,
+}
 
 
 def observation_size(space: gym.Space) -> int:
@@ -124,6 +225,51 @@ def observation_size(space: gym.Space) -> int:
             "the environment, for example in gymnasium.wrappers.FlattenObservation"
         )
     return math.prod(space.shape)
+
+
+def hidden_layers(
+    space: gym.Space,
+    hidden_sizes: Sequence[int],
+    conv_layers: Sequence[tuple[int, int, int]] = (),
+    activation: str = "tanh",
+    black_box: Callable[[Tensor], Tensor] | None = None,
+) -> LocalMLP:
+    """The hidden layers over an environment's observations.
+
+    Args:
+        space: of the observations.
+        hidden_sizes: see :class:`LocalMLP`, as the other arguments.
+        conv_layers: filters, kernel and stride.
+        activation: its name.
+        black_box: between the layers.
+
+    Raises:
+        ValueError: the observations are no arrays; or, with convolutions, no images, or smaller
+            than a kernel.
+    """
+    return LocalMLP(
+        observation_size(space),
+        hidden_sizes,
+        activation,
+        black_box,
+        conv_layers=conv_layers,
+        image_shape=image_shape(space) if conv_layers else None,
+    )
+
+
+def image_shape(space: gym.Space) -> tuple[int, int, int]:
+    """Channels, height and width of an image observation.
+
+    Raises:
+        ValueError: the observations are no images.
+    """
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 3:
+        raise ValueError(
+            f"conv_layers need observations of shape (height, width, channels), got {space}; wrap "
+            "the environment, or leave conv_layers out"
+        )
+    height, width, channels = space.shape
+    return channels, height, width
 
 
 def _array(parameter: Tensor) -> Array:

@@ -51,7 +51,7 @@ class PPOLearner(LocalLearner):
         batch = self._batch(episodes)
         count = len(batch["returns"])
         with torch.no_grad():
-            features = module.features(batch["observations"])
+            features = self._shards.forward(module.features, batch["observations"])
             batch["old_outputs"] = module.policy_head(features)
             batch["old_values"] = module.values(features)
             batch["old_log_probs"], _ = module.distribution.log_prob(
@@ -94,9 +94,10 @@ class PPOLearner(LocalLearner):
 
         old_values, returns = batch["old_values"], batch["returns"]
         limit = config.vf_clip_param
-        error = values - returns
-        clipped_error = (values - old_values).clamp_(-limit, limit).add_(old_values).sub_(returns)
-        squared_error, clipped_square = error.square(), clipped_error.square_()
+        error, change = values - returns, values - old_values
+        # Within the limit both errors are the same number, and not only up to rounding.
+        excess = change - change.clamp(-limit, limit)
+        squared_error, clipped_square = error.square(), (error - excess).square_()
         # Likewise: the clipped error is constant in the value outside the limit.
         value_gradient = error.mul_(squared_error >= clipped_square).mul_(2.0 / count)
 

@@ -59,8 +59,9 @@ class ReinforceLearner(LocalLearner):
             guide = batch["returns"]
             if self.config.has_value_head:
                 with torch.no_grad():
-                    features = self.actor_critic.features(batch["observations"])
-                    guide = self.actor_critic.values(features)
+                    module = self.actor_critic
+                    features = self._shards.forward(module.features, batch["observations"])
+                    guide = module.values(features)
         rows = self._rows(len(batch["returns"]), iteration)
         return self._update_batch(batch, guide, rows)
 

@@ -35,7 +35,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
 from rllib_lpdm.algorithms.distributions import action_distribution
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.module import NumpyPolicy
+from rllib_lpdm.algorithms.module import Policy
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.algorithms.threads import single_threaded
 
@@ -86,9 +86,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         self.module = spec.build()
         self.module.to(get_device(self.config, self.config.num_gpus_per_env_runner))
 
-    def rollout(
-        self, policy: NumpyPolicy, iteration: int, indices: Sequence[int]
-    ) -> dict[int, Episode]:
+    def rollout(self, policy: Policy, iteration: int, indices: Sequence[int]) -> dict[int, Episode]:
         """Training episodes by index, each at its address (seed, iteration, index)."""
         with single_threaded():
             episodes = {
@@ -144,7 +142,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         self._callback("on_sample_end", samples=episodes)
         return episodes
 
-    def _run_episode(self, policy: NumpyPolicy, rng: np.random.Generator, explore: bool) -> Episode:
+    def _run_episode(self, policy: Policy, rng: np.random.Generator, explore: bool) -> Episode:
         started = time.perf_counter()
         step = self.env.step
         distribution = self._distribution

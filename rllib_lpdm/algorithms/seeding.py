@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
     SHUFFLE = 2
     ROWS = 3
     EVALUATION = 4
+    PRETRAINING = 5
 
 
 def stream(seed: int, purpose: Purpose, iteration: int = 0, index: int = 0) -> np.random.Generator:

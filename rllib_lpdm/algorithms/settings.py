@@ -1,17 +1,56 @@
 """Every setting of the method and of the two algorithms: name, type, default, limits and meaning.
 
 This is the one place where a setting stands. The RLlib configs take these names in ``training()``,
-experiment files in ``settings:``; both validate here.
+experiment files in ``settings:``; both validate here, and ``docs/settings.md`` is made from here.
 """
 
 import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
 Method = Literal["bp", "lpdm", "lpdm_guided", "frozen"]
+METRICS = ("l1", "l2", "squared_l2", "cosine", "gram")
+BLACK_BOXES = ("quantise", "sign")
+Activation = Literal["tanh", "relu", "leaky_relu", "elu", "gelu", "silu"]
+Neighbours = Literal["all", "closest", "furthest", "both"]
 Width = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+def _rates_kind(value: Any) -> str:
+    return "list" if isinstance(value, (list, tuple)) else "number"
+
+
+Rates = Annotated[
+    Annotated[Rate, Tag("number")] | Annotated[tuple[Rate, ...], Tag("list")],
+    Discriminator(_rates_kind),
+]
+
+
+def setting(
+    default: Any, description: str, section: str = "4.1", cost: str = "none", **limits: Any
+) -> Any:
+    """A field with what the table of settings says of it: the paper's section, and what it costs.
+
+    Args:
+        default: its value where nothing is said.
+        description: what it means.
+        section: of the paper; empty where the paper knows no such thing.
+        cost: in time or memory, against the default.
+        **limits: as pydantic's ``Field`` takes them.
+    """
+    extra: dict[str, Any] = {"section": section, "cost": cost}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 class Settings(BaseModel):
@@ -25,66 +64,184 @@ class Settings(BaseModel):
         expected = cls.model_fields[info.field_name or ""].annotation
         return value if expected is bool else refuse_booleans(value)
 
-    hidden_sizes: tuple[Width, ...] = Field(
-        (64, 128, 256), description="Units of each hidden layer, input side first."
+    @field_validator("metric", "black_box")
+    @classmethod
+    def _name_of_a_function(cls, value: str | None, info: ValidationInfo) -> str | None:
+        known = METRICS if info.field_name == "metric" else BLACK_BOXES
+        if value is None or value in known or is_dotted_name(value):
+            return value
+        raise ValueError(unknown_name(value, known, info.field_name or ""))
+
+    def check(self, method: str) -> None:
+        """Raises ValueError where settings cannot be used together, or with a method."""
+        rates, layers = self.hidden_lr, len(self.conv_layers) + len(self.hidden_sizes)
+        if isinstance(rates, tuple) and len(rates) != layers:
+            raise ValueError(f"hidden_lr has {len(rates)} rates for {layers} hidden layers")
+        for name in ("black_box", "propagate_error"):
+            if getattr(self, name) and layers < 2:
+                raise ValueError(f"{name} acts between hidden layers, but there are {layers}")
+        if self.black_box is not None and method == "bp":
+            raise ValueError(
+                f"black_box {self.black_box!r} has no derivative, so backpropagation cannot train "
+                "the layers before it; use lpdm, lpdm_guided or frozen"
+            )
+
+    def hidden_rates(self) -> tuple[float, ...]:
+        """The learning rate of every hidden layer, convolutions first (appendix C)."""
+        rates = self.lr if self.hidden_lr is None else self.hidden_lr
+        if isinstance(rates, tuple):
+            return rates
+        return (rates,) * (len(self.conv_layers) + len(self.hidden_sizes))
+
+    hidden_sizes: tuple[Width, ...] = setting(
+        (64, 128, 256),
+        "Units of each hidden layer, input side first.",
+        cost="time grows with the width, memory of bp with the number too",
     )
-    lr: float = Field(5e-4, gt=0, description="Adam's learning rate of the heads; of all under bp.")
-    hidden_lr: float | None = Field(
-        None, gt=0, description="Adam's learning rate of the hidden layers; None means lr."
+    conv_layers: tuple[tuple[Width, Width, Width], ...] = setting(
+        (),
+        "Convolutions before the hidden layers: filters, kernel size and stride of each. For "
+        "observations of shape (height, width, channels).",
+        section="5",
+        cost="acting in torch instead of numpy",
     )
-    grad_clip: float | None = Field(
-        0.5,
-        gt=0,
-        description="Largest gradient norm: per layer for local losses and heads, global for bp.",
+    activation: Activation = setting(
+        "tanh", "Activation of the hidden layers.", cost="gelu and silu: some memory within a layer"
     )
-    gamma: float = Field(0.99, ge=0, le=1, description="Discount of the return.")
-    action_std: float = Field(
-        0.5, gt=0, description="Fixed standard deviation of the Gaussian policy, in action units."
-    )
-    return_normalization: Literal["batch", "running"] = Field(
-        "batch",
-        description="Mean and deviation that normalise returns: of this iteration's steps, or of "
-        "all steps so far.",
-    )
-    bootstrap_truncated: bool = Field(
-        False,
-        description="Continue the return of a truncated episode with the learned value of its last "
-        "observation. Needs a value head and return_normalization: running.",
-    )
-    vf_loss_coeff: float = Field(0.5, ge=0, description="Weight of the value loss under bp.")
-    max_rows: int | None = Field(
+    lr: float = setting(5e-4, "Adam's learning rate of the heads; of all under bp.", gt=0)
+    hidden_lr: Rates | None = setting(
         None,
+        "Adam's learning rate of the hidden layers: one for all, or a list of one a layer, "
+        "convolutions first; None means lr.",
+        section="C",
+    )
+    grad_clip: float | None = setting(
+        0.5,
+        "Largest gradient norm: per layer for local losses and heads, global for bp.",
+        gt=0,
+    )
+    gamma: float = setting(0.99, "Discount of the return.", ge=0, le=1)
+    action_std: float = setting(
+        0.5, "Fixed standard deviation of the Gaussian policy, in action units.", gt=0
+    )
+    return_normalization: Literal["batch", "running"] = setting(
+        "batch",
+        "Mean and deviation that normalise returns: of this iteration's steps, or of all steps so "
+        "far.",
+        section="3.2",
+    )
+    bootstrap_truncated: bool = setting(
+        False,
+        "Continue the return of a truncated episode with the learned value of its last "
+        "observation. Needs a value head and return_normalization: running.",
+        section="",
+    )
+    vf_loss_coeff: float = setting(0.5, "Weight of the value loss under bp.", ge=0)
+    metric: str = setting(
+        "l1",
+        "What the local losses compare rows by: a distance, or `gram`, inner products. In Python "
+        "also a function by its dotted name.",
+        section="3.1",
+        cost="N^2 d for all; cosine and gram by matrix products",
+    )
+    max_rows: int | None = setting(
+        None,
+        "Match the distances of this many random rows of a batch, but not in pre-training; None "
+        "for all.",
+        section="5",
+        cost="local losses fall with its square",
         ge=2,
-        description="Match the distances of this many random rows of a batch; None for all.",
     )
-    iterations: int | None = Field(
-        None, ge=1, description="The paper's iterations to train for; None for no end."
+    neighbours: Neighbours = setting(
+        "all",
+        "Which distances of a row are kept: all, to its closest or furthest neighbours, or to both "
+        "in equal parts.",
+        section="A",
+        cost="see the benchmark: less time for few neighbours of many rows only",
     )
-    iterations_per_report: int = Field(
-        25, ge=1, description="The paper's iterations in one train() call and one Tune result."
+    neighbour_fraction: float = setting(
+        0.5,
+        "Share of a row's distances that `neighbours` keeps.",
+        section="A",
+        cost="less than all where few are kept of many rows; half of them costs more",
+        gt=0,
+        le=1,
+    )
+    propagate_error: bool = setting(
+        False,
+        "No global target: a layer matches the distances of its own input, scaled by the error of "
+        "the layer before.",
+        section="B",
+        cost="distances of every layer's input",
+    )
+    black_box: str | None = setting(
+        None,
+        "A function without a derivative between hidden layers; in Python also by its dotted name. "
+        "Refused under bp.",
+        section="5",
+        cost="that of the function",
+    )
+    init_hidden_from: str | None = setting(
+        None,
+        "Start with the hidden layers of another run: its cell's folder, of which the newest "
+        "checkpoint is taken, a checkpoint or a weights.npz; `{seed}` stands for the seed. Trained "
+        "on by lpdm, kept by frozen. The path must be the same on every node; an experiment file's "
+        "is relative to the folder where `tune` is called.",
+        section="5",
+    )
+    pretrain_from: str | None = setting(
+        None,
+        "Train the hidden layers on recorded observations first: an .npz file with an array "
+        "`observations`, or a Minari dataset's folder. A path as `init_hidden_from`.",
+        section="5",
+        cost="pretrain_epochs passes over them, once",
+    )
+    pretrain_epochs: int = setting(10, "Passes over the recorded observations.", section="5", ge=1)
+    pretrain_batch_size: int = setting(
+        128, "Rows of a minibatch of recorded observations.", section="5", ge=2
+    )
+    iterations: int | None = setting(
+        None, "The paper's iterations to train for; None for no end.", ge=1
+    )
+    iterations_per_report: int = setting(
+        25,
+        "The paper's iterations in one train() call and one Tune result.",
+        section="",
+        cost="a report costs milliseconds",
+        ge=1,
     )
 
 
 class PPOSettings(Settings):
     """Settings of PPO, which has some of its own."""
 
-    episodes_per_iteration: int = Field(
-        4, ge=1, description="PPO: whole episodes collected for one iteration."
+    episodes_per_iteration: int = setting(
+        4, "PPO: whole episodes collected for one iteration.", ge=1
     )
-    num_epochs: int = Field(4, ge=1, description="PPO: passes over an iteration's steps.")
-    minibatch_size: int = Field(128, ge=2, description="PPO: rows of a minibatch.")
-    clip_param: float = Field(0.2, gt=0, description="PPO: limit of the probability ratio.")
-    kl_coeff: float = Field(0.01, ge=0, description="PPO: weight of the KL penalty.")
-    vf_clip_param: float = Field(
-        0.2, gt=0, description="PPO: limit of the value's change, in normalised returns."
+    num_epochs: int = setting(
+        4, "PPO: passes over an iteration's steps.", cost="updates grow with it", ge=1
     )
+    minibatch_size: int = setting(
+        128, "PPO: rows of a minibatch.", cost="local losses of an epoch grow with it", ge=2
+    )
+    clip_param: float = setting(0.2, "PPO: limit of the probability ratio.", gt=0)
+    kl_coeff: float = setting(0.01, "PPO: weight of the KL penalty.", ge=0)
+    vf_clip_param: float = setting(
+        0.2, "PPO: limit of the value's change, in normalised returns.", gt=0
+    )
+
+
+def is_dotted_name(name: str) -> bool:
+    """Whether a name can be that of a function in a module, such as ``package.module.function``."""
+    return "." in name and all(part.isidentifier() for part in name.split("."))
 
 
 def refuse_booleans(value: Any) -> Any:
     """The value, which must not be or contain true or false where numbers are asked for."""
-    items = value if isinstance(value, (list, tuple)) else [value]
-    if any(isinstance(item, bool) for item in items):
+    if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
+    for item in value if isinstance(value, (list, tuple)) else ():
+        refuse_booleans(item)
     return value
 
 

@@ -195,7 +195,9 @@ def _save(
         draw(axes)
         axes.set_title(name, fontsize=7.5)
     handles = [*palette.handles(), *handles]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    fitting = int(figure.get_figwidth() / (0.55 + 0.07 * longest))  # inches of dash and letters
+    figure.legend(handles=handles, loc="outside upper center", ncols=max(1, fitting))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # found once for all three formats
     folder.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,29 @@ def local_update() -> list[Row]:
     return rows
 
 
+def sparse() -> list[Row]:
+    """Updates with some of each row's neighbours (appendix A) against all, three layers of 128.
+
+    The selection, once a batch, is part of it.
+    """
+    rows = []
+    for count, fraction in ((64, 1 / 2), (1024, 1 / 2), (1024, 1 / 8), (1024, 1 / 32)):
+        some, every = _Sparse(count, "both", fraction), _Sparse(count, "all", 1.0)
+        case = f"{count} rows, 1/{round(1 / fraction)} of neighbours"
+        rows.append(
+            compare(
+                "sparse",
+                case,
+                some.measure,
+                every.measure,
+                compared_with="all distances",
+                unit="ms",
+                rounds=5,
+            )
+        )
+    return rows
+
+
 def memory() -> list[Row]:
     """Peak memory that one update of the hidden layers allocates, at N = 4096 and width 256."""
     peaks = {
@@ -73,6 +96,23 @@ def memory() -> list[Row]:
             )
         )
     return rows
+
+
+class _Sparse:
+    """Updates of hidden layers from some of their rows' distances."""
+
+    def __init__(self, rows: int, neighbours: str, fraction: float) -> None:
+        torch.manual_seed(0)
+        self._network = LocalMLP(11, (128, 128, 128))
+        self._observations = torch.randn(rows, 11)
+        self._optimizers = [LayerAdam(x.parameters(), lr=3e-4) for x in self._network.layers]
+        self._kept = {"neighbours": neighbours, "fraction": fraction}
+
+    def measure(self, repetitions: int = 5) -> float:
+        started = time.perf_counter()
+        for _ in range(repetitions):
+            self._network.learn(self._observations, self._optimizers, **self._kept)  # type: ignore[arg-type]
+        return 1e3 * (time.perf_counter() - started) / repetitions
 
 
 class _HiddenLayers:

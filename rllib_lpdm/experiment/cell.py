@@ -49,6 +49,7 @@ def algorithm_config(cell: Cell) -> LocalConfig:
     config.environment(cell.environment)
     config.training(method=cell.method, **own)
     config.debugging(seed=cell.seed)
+    config.learners(num_learners=cell.settings.learners)
     return config.env_runners(num_env_runners=cell.settings.env_runners)
 
 

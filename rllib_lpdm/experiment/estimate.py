@@ -96,7 +96,8 @@ def _costs(cells: Sequence[Cell], runs: dict[str, Any], offline: bool) -> list[s
 def probe(cell: Cell) -> Probe:
     """Trains a kind of cell for a moment, in this process and without Ray."""
     config = algorithm_config(cell)
-    config.learners(add_default_connectors_to_learner_pipeline=False)  # unused, and slow to build
+    # The default connectors are unused, and slow to build.
+    config.learners(num_learners=0, add_default_connectors_to_learner_pipeline=False)
     config.validate()
     runner = EpisodeRunner(config=config)
     learner = config.build_learner(env=runner.env)

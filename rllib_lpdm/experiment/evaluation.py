@@ -175,6 +175,7 @@ class SavedPolicy:
         if not 0 <= seed < 2**32:
             raise EvaluationError(f"seed={seed}: must be at least 0 and below 2**32")
         config = algorithm_config(self.cell).env_runners(num_env_runners=0).debugging(seed=seed)
+        config.learners(num_learners=0)
         config.environment(env_config=env_config)
         try:
             config.validate()

@@ -1,14 +1,29 @@
-"""What must be right before any cell starts: environments that load and can be trained."""
+"""What must be right before any cell starts: environments, networks, files to start from."""
 
+import contextlib
+import functools
 import importlib.metadata
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import gymnasium as gym
+import torch
 
 from rllib_lpdm.algorithms.distributions import action_distribution
-from rllib_lpdm.algorithms.module import observation_size
+from rllib_lpdm.algorithms.module import hidden_layers, observation_size
+from rllib_lpdm.algorithms.preparation import (
+    check_hidden_weights,
+    check_observations,
+    hidden_source,
+    hidden_weights,
+    recorded_observations,
+)
 from rllib_lpdm.algorithms.rollouts import create_environment
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.experiment.spec import PATHS, Cell, ExperimentError
+from rllib_lpdm.local_learning import LocalMLP
+
+FAULTS_LISTED = 10
 
 
 def check_environments(environments: Sequence[str]) -> None:
@@ -27,6 +42,92 @@ def check_environments(environments: Sequence[str]) -> None:
             faults.append(f"environments[{index}]: {environment}: {reason}{_way_out(environment)}")
     if faults:
         raise ExperimentError("\n".join(faults))
+
+
+def check_networks(cells: Sequence[Cell]) -> None:
+    """Fits convolutions to the environments, and to the networks the files that they start from.
+
+    Networks are built without memory, and each file is read once.
+
+    Args:
+        cells: those that have not begun; one that has a checkpoint needs its files no more.
+
+    Raises:
+        ExperimentError: lists the first cell of every fault: observations that are no images or
+            smaller than a kernel; a file of ``init_hidden_from`` or ``pretrain_from`` that is
+            missing, damaged or does not fit.
+    """
+    networks: dict[tuple[Any, ...], Cell] = {}
+    weights: dict[str, dict[tuple[Any, ...], Cell]] = defaultdict(dict)
+    recordings: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for cell in cells:
+        settings = cell.settings
+        key = (cell.environment, settings.hidden_sizes, settings.conv_layers)
+        if settings.conv_layers:
+            networks.setdefault(key, cell)
+        if settings.init_hidden_from is not None:
+            source = hidden_source(settings.init_hidden_from, cell.seed)
+            weights[source].setdefault(key, cell)
+        if settings.pretrain_from is not None:
+            recordings[settings.pretrain_from].setdefault(cell.environment, cell)
+
+    faults, space = _Faults(), functools.cache(_observation_space)
+    for cell in networks.values():
+        with faults.of(cell):
+            _network(cell, space(cell.environment))
+    for source, starting in weights.items():
+        with faults.of(next(iter(starting.values()))):
+            path, arrays = hidden_weights(source)
+            for cell in starting.values():
+                with faults.of(cell):
+                    network = _network(cell, space(cell.environment))
+                    check_hidden_weights(path, arrays, network.state_dict())
+    for source, pretrained in recordings.items():
+        with faults.of(next(iter(pretrained.values()))):
+            width = recorded_observations(source).shape[1]
+            for cell in pretrained.values():
+                with faults.of(cell):
+                    check_observations(source, width, space(cell.environment))
+    faults.raise_any()
+
+
+def starts_from_files(cells: Iterable[Cell]) -> bool:
+    """Whether the settings of any cell name a file."""
+    return any(getattr(cell.settings, name) is not None for cell in cells for name in PATHS)
+
+
+class _Faults:
+    """Faults of cells, each once, with the first cell that has it."""
+
+    def __init__(self) -> None:
+        self._cells: dict[str, Cell] = {}
+
+    @contextlib.contextmanager
+    def of(self, cell: Cell) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # an environment may raise anything
+            text = "".join(c if c.isprintable() else " " for c in str(error))
+            self._cells.setdefault(" ".join(text.split()) or type(error).__name__, cell)
+
+    def raise_any(self) -> None:
+        lines = [f"{cell.name}: {reason}" for reason, cell in self._cells.items()]
+        if len(lines) > FAULTS_LISTED:
+            lines[FAULTS_LISTED:] = [f"and {len(lines) - FAULTS_LISTED} more"]
+        if lines:
+            raise ExperimentError("\n".join(lines))
+
+
+def _network(cell: Cell, space: gym.Space) -> LocalMLP:
+    """A cell's hidden layers over a space of observations; only their shapes are there."""
+    with torch.device("meta"):
+        return hidden_layers(space, cell.settings.hidden_sizes, cell.settings.conv_layers)
+
+
+def _observation_space(environment: str) -> gym.Space:
+    env = create_environment(environment, {})
+    env.close()
+    return env.observation_space
 
 
 def _check(environment: str) -> None:

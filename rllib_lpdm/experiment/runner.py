@@ -347,8 +347,8 @@ def _write_plan(folder: Path, cells: Sequence[Cell]) -> None:
 def _session(experiment: Experiment, cells: Sequence[Cell], address: str | None) -> Iterator[None]:
     """Ray for an experiment: in this process alone, on this machine, or on a cluster."""
     if experiment.in_process:
-        runners = max(cell.settings.env_runners for cell in cells)
-        with _ray_session(None, num_cpus=1 + runners):
+        helpers = max(cell.settings.env_runners + cell.settings.learners for cell in cells)
+        with _ray_session(None, num_cpus=1 + helpers):
             yield
     else:
         with _ray_session(address) as can_grow:

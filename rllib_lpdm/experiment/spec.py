@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,17 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
     field_validator,
 )
 
-from rllib_lpdm.algorithms.settings import Method, PPOSettings, refuse_booleans
+from rllib_lpdm.algorithms.settings import (
+    Method,
+    PPOSettings,
+    is_dotted_name,
+    refuse_booleans,
+    setting,
+)
 
 AlgorithmName = Literal["reinforce", "reinforce_baseline", "ppo"]
 ALGORITHMS: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
@@ -26,6 +34,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME)]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 MOST_CELLS = 100_000
+PATHS = ("init_hidden_from", "pretrain_from")  # settings that name files
 LARGEST = 2**53  # every integer up to here is a float too, as in iterations.csv
 
 
@@ -40,33 +49,87 @@ class EvaluationError(ValueError):
 class CellSettings(PPOSettings):
     """All settings of a cell: those of the algorithms, and how the cell is run."""
 
-    env_runners: int = Field(
-        0, ge=0, description="Remote rollout workers of a cell; 0 collects in the cell's process."
-    )
-    cpus: float = Field(
-        1, gt=0, description="CPUs that a cell's process reserves; it computes on one thread."
-    )
-    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = Field(
-        "PACK", description="How Ray places a cell's process and its runners on the nodes."
-    )
-    checkpoint_interval: int = Field(
-        4, ge=1, description="Reports between two checkpoints; the end always makes one."
-    )
-    retries: int = Field(
-        2,
+    env_runners: int = setting(
+        0,
+        "Remote rollout workers of a cell; 0 collects in the cell's process.",
+        section="",
+        cost="a CPU each",
         ge=0,
-        description="How often a cell that fails is tried again before its next checkpoint; lost "
-        "nodes do not count.",
     )
-    tensorboard: bool = Field(False, description="Write TensorBoard files into the cell's folder.")
+    learners: int = setting(
+        0,
+        "Remote learners of a cell, which share out the rows of every batch; 0 learns in the "
+        "cell's process.",
+        section="",
+        cost="a CPU each",
+        ge=0,
+    )
+    cpus: float = setting(
+        1,
+        "CPUs that a cell's process reserves; it computes on one thread.",
+        section="",
+        cost="fewer cells at once",
+        gt=0,
+    )
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = setting(
+        "PACK", "How Ray places a cell's processes on the nodes.", section=""
+    )
+    checkpoint_interval: int = setting(
+        4,
+        "Reports between two checkpoints; the end always makes one.",
+        section="",
+        cost="milliseconds a checkpoint",
+        ge=1,
+    )
+    retries: int = setting(
+        2,
+        "How often a cell that fails is tried again before its next checkpoint; lost nodes do not "
+        "count.",
+        section="",
+        ge=0,
+    )
+    tensorboard: bool = setting(
+        False,
+        "Write TensorBoard files into the cell's folder.",
+        section="",
+        cost="disk, about as much as iterations.csv",
+    )
 
     @field_validator("*")
     @classmethod
     def _no_number_beyond_all_files(cls, value: Any) -> Any:
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(number, int) and number > LARGEST for number in numbers):
+        if isinstance(value, int) and value > LARGEST:
             raise ValueError(f"must be at most {LARGEST}")
+        for item in value if isinstance(value, tuple) else ():
+            cls._no_number_beyond_all_files(item)
         return value
+
+    @field_validator("metric", "black_box")
+    @classmethod
+    def _no_code(cls, value: str | None) -> str | None:
+        if value is not None and is_dotted_name(value):
+            raise ValueError(
+                f"{value!r} names code, which an experiment file cannot; train it from Python"
+            )
+        return value
+
+    def with_absolute_paths(self) -> "CellSettings":
+        """These settings with paths that mean the same in every process, node and later resume.
+
+        Raises:
+            ValueError: a URL.
+        """
+        paths: dict[str, str] = {}
+        for name in PATHS:
+            path = getattr(self, name)
+            if path is None:
+                continue
+            if "://" in path:
+                raise ValueError(
+                    f"{name}: {path[:200]!r} is a URL; copy it into a folder that all nodes reach"
+                )
+            paths[name] = os.path.abspath(os.path.expanduser(path))
+        return self.model_copy(update=paths) if paths else self
 
     def of_training(self) -> dict[str, Any]:
         """The settings that decide what is learned, as JSON has them; not how the cell is run."""
@@ -214,4 +277,12 @@ class Experiment:
                 if override.when.matches(environment, algorithm, method):
                     values |= override.set
         values |= self.variants.get(variant or "", {})
-        return CellSettings(**(values | self.changes))
+        try:
+            settings = CellSettings(**(values | self.changes)).with_absolute_paths()
+            settings.check(method)
+        except ValueError as error:
+            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            place = " ".join(filter(None, (environment, algorithm, method, variant)))
+            reason = str(what).removeprefix("Value error, ")
+            raise ExperimentError(f"{self.source}: {place}: {reason}") from None
+        return settings

@@ -30,7 +30,7 @@ from rllib_lpdm.experiment.cell import (
 )
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.records import checkpoints, is_remote, read_run, write_run
-from rllib_lpdm.experiment.spec import Cell, ExperimentError
+from rllib_lpdm.experiment.spec import Cell, CellSettings, ExperimentError
 from rllib_lpdm.experiment.wandb import WandbSink
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -116,7 +116,7 @@ class CellQueue(Searcher):
             return None if self.open else Searcher.FINISHED
         cell = self._waiting.popleft()
         settings = cell.settings
-        resources = (settings.cpus, settings.env_runners, settings.placement)
+        resources = (settings.cpus, _helpers(settings), settings.placement)
         return {"cell": {"name": cell.name, "resources": resources}}
 
     def again(self, cell: Cell) -> None:
@@ -332,18 +332,19 @@ def check_resources(cells: Sequence[Cell]) -> None:
     Raises:
         ExperimentError: names the setting.
     """
-    largest = max(cells, key=lambda cell: cell.settings.cpus + cell.settings.env_runners)
+    largest = max(cells, key=lambda cell: cell.settings.cpus + _helpers(cell.settings))
     settings = largest.settings
-    needed = settings.cpus + settings.env_runners
+    needed = settings.cpus + _helpers(settings)
     available = ray.cluster_resources().get("CPU", 0)
     if needed > available:
-        name = "cpus" if settings.cpus > available else "env_runners"
+        name = max(("env_runners", "learners"), key=lambda name: int(getattr(settings, name)))
+        name = "cpus" if settings.cpus > available else name
         raise ExperimentError(
             f"settings.{name}: {largest.name} needs {needed:g} CPUs, {settings.cpus:g} for itself "
-            f"and one for each runner, but there are {available:.0f}"
+            f"and one for each runner and learner, but there are {available:.0f}"
         )
     for cell in cells:
-        if cell.settings.placement == "STRICT_SPREAD" and cell.settings.env_runners:
+        if cell.settings.placement == "STRICT_SPREAD" and _helpers(cell.settings):
             raise ExperimentError(
                 f"settings.placement: {cell.name}: STRICT_SPREAD puts every process on a node of "
                 "its own, and there is one node"
@@ -355,15 +356,20 @@ def quiet_environments() -> None:
     gym.logger.min_level = gym.logger.ERROR
 
 
+def _helpers(settings: CellSettings) -> int:
+    """Processes of a cell beside its own."""
+    return settings.env_runners + settings.learners
+
+
 @functools.cache
-def _bundles(cpus: float, env_runners: int, placement: str) -> tune.PlacementGroupFactory:
+def _bundles(cpus: float, helpers: int, placement: str) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory(
-        [{"CPU": cpus}, *[{"CPU": 1.0}] * env_runners], strategy=placement
+        [{"CPU": cpus}, *[{"CPU": 1.0}] * helpers], strategy=placement
     )
 
 
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """One bundle for a cell's process, and one CPU for each of its remote runners."""
+    """One bundle for a cell's process, and one CPU for each of its remote runners and learners."""
     return _bundles(*config["cell"]["resources"])
 
 

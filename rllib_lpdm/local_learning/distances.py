@@ -13,21 +13,40 @@ from torch import Tensor
 
 from rllib_lpdm.local_learning.pairs import Pairs, all_pairs, pair_count, symmetric
 
+# Share of all pairs up to which gathering the rows of some is faster than the kernel for all.
+FEW: Final = 1 / 6
+
 
 class Metric(NamedTuple):
     """A metric by its values and its gradient, over all pairs or those given.
 
+    Both functions compute no other pairs than those given. Of more than a few, it is faster to
+    compute all and to leave out the others, which :meth:`distances` and :meth:`gradient` do.
+
     Attributes:
-        distances: (x, pairs) -> condensed distances; differentiable by autograd.
-        gradient: (gradient by the distances, x, distances, pairs) -> gradient by x.
+        values: (x, pairs) -> condensed distances; differentiable by autograd.
+        derivative: (gradient by the distances, x, distances, pairs) -> gradient by x.
         similarity: whether larger entries mean closer rows.
         signed: whether entries may be negative.
     """
 
-    distances: Callable[[Tensor, Pairs | None], Tensor]
-    gradient: Callable[[Tensor, Tensor, Tensor, Pairs | None], Tensor]
+    values: Callable[[Tensor, Pairs | None], Tensor]
+    derivative: Callable[[Tensor, Tensor, Tensor, Pairs | None], Tensor]
     similarity: bool = False
     signed: bool = False
+
+    def distances(self, x: Tensor, pairs: Pairs | None) -> Tensor:
+        """Condensed distances of the rows, of all pairs or those given."""
+        if pairs is None or _few(pairs, x):
+            return self.values(x, pairs)
+        return self.values(x, None).index_select(0, pairs.place)
+
+    def gradient(self, g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
+        """Gradient by the rows from that by the distances."""
+        if pairs is None or _few(pairs, x):
+            return self.derivative(g, x, distances, pairs)
+        count = x.shape[0]
+        return self.derivative(pairs.spread(g, count), x, pairs.spread(distances, count), None)
 
     def largest(self, distances: Tensor) -> float:
         """The largest magnitude of (P,) distances, P > 0."""
@@ -61,7 +80,8 @@ def pairwise_distances(
             - "gram": inner products. A similarity: larger means closer, and it may be negative.
             - a function ``f(x: (N, d)) -> (N (N - 1) / 2,)``, differentiable by autograd. Its
               values are taken for distances and may be negative.
-        pairs: (P,) the pairs to compute, None for all. Only a function still computes all of them.
+        pairs: (P,) the pairs to list, None for all. Where they are few, no others are computed,
+            except by a function.
 
     Returns:
         (N (N - 1) / 2,) condensed distances, or (P,) of the pairs; empty for N < 2.
@@ -148,6 +168,11 @@ def check_rows(x: Tensor) -> None:
         raise ValueError(f"pairwise distances need rows of shape (N, d), got {tuple(x.shape)}")
 
 
+def _few(pairs: Pairs, x: Tensor) -> bool:
+    """Whether it is faster to compute no other pairs of the rows than these."""
+    return len(pairs.place) <= FEW * pair_count(x.shape[0], None)
+
+
 def _l1(x: Tensor, pairs: Pairs | None) -> Tensor:
     if pairs is None:
         return torch.pdist(x, p=1.0)
@@ -158,7 +183,7 @@ def _l1_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -
     if pairs is None:
         dense: Tensor = torch.ops.aten._pdist_backward.default(g, x, 1.0, distances)
         return dense
-    return _gradient_of_differences(g, x, pairs, torch.sign)
+    return _gradient_of_differences(g, x, pairs, Tensor.sign_)
 
 
 def _l2(x: Tensor, pairs: Pairs | None) -> Tensor:
@@ -240,7 +265,10 @@ def _gradient_of_differences(
     pairs: Pairs,
     function: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """(N, d) ``sum_j factor_ij function(x_i - x_j)`` for an odd function, by default x itself."""
+    """(N, d) ``sum_j factor_ij function(x_i - x_j)`` for an odd function, by default x itself.
+
+    The function may write to its argument.
+    """
     gradient = torch.zeros_like(x)
     for block, first, second in pairs.blocks(x.shape[1]):
         difference = x.index_select(0, first).sub_(x.index_select(0, second))
@@ -265,10 +293,7 @@ def _by_function(function: Callable[[Tensor], Tensor], x: Tensor, pairs: Pairs |
             f"{count} rows have {every} pairs, but the metric returned shape "
             f"{tuple(distances.shape)}"
         )
-    if pairs is None:
-        return distances
-    first, second = pairs.first, pairs.second
-    return distances[first * (2 * count - first - 1) // 2 + second - first - 1]
+    return distances if pairs is None else distances.index_select(0, pairs.place)
 
 
 def _gradient_by_function(
@@ -281,6 +306,8 @@ def _gradient_by_function(
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         again = _by_function(function, leaf, pairs)
+        if not again.requires_grad:
+            raise ValueError("the metric's function is not differentiable by autograd")
         (gradient,) = torch.autograd.grad(again, leaf, g.clone())
     return gradient
 

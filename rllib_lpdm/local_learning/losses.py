@@ -87,7 +87,7 @@ def distance_matching_gradient(
         outputs: (N, d_y) a layer's outputs Y.
         target: (N (N - 1) / 2,) condensed target A; (P,) with pairs.
         metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
-        pairs: as in :func:`distance_matching_loss`. No other pair is computed.
+        pairs: as in :func:`distance_matching_loss`.
 
     Returns:
         The scalar loss and its (N, d_y) gradient. Both are zero where nothing can be matched (see

@@ -144,7 +144,7 @@ class LocalMLP(nn.Module):
             raise ValueError(
                 f"{len(self.layers)} hidden layers need as many optimizers, got {len(optimizers)}"
             )
-        activation = ACTIVATIONS[self.activation]
+        activation, dimensions = ACTIVATIONS[self.activation], x.shape[1]
         known = metric_of(metric)
         guide = None if values is None else _chosen(values, rows)
         pairs = neighbour_pairs(_chosen(x, rows), neighbours, fraction, metric)
@@ -169,7 +169,9 @@ class LocalMLP(nn.Module):
             x = self._handed_on(y, place)
             if propagate_error and place < len(self.layers):
                 own = _chosen(x, rows)
-                target = target_distances(own, guide, metric, pairs=pairs, error=error)
+                target = target_distances(
+                    own, guide, metric, pairs=pairs, error=error, dimensions=dimensions
+                )
                 structured = has_structure(target)
         return x, steps
 
@@ -177,7 +179,15 @@ class LocalMLP(nn.Module):
         """What follows the layer at a place, counted from 1, gets of its outputs."""
         if self.black_box is None or place == len(self.layers):
             return outputs
-        return self.black_box(outputs)
+        handed_on = self.black_box(outputs)
+        if not isinstance(handed_on, Tensor) or (
+            (handed_on.shape, handed_on.dtype) != (outputs.shape, outputs.dtype)
+        ):
+            raise ValueError(
+                f"the black box must return a tensor like its input, {tuple(outputs.shape)} of "
+                f"{outputs.dtype}"
+            )
+        return handed_on
 
 
 def _chosen(batch: Tensor, rows: Tensor | None) -> Tensor:

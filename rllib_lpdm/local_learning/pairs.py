@@ -17,11 +17,17 @@ class Pairs(NamedTuple):
         first: (P,) indices i of the rows.
         second: (P,) indices j > i.
         weight: (P,) how many of the two rows keep the pair: 1 or 2.
+        place: (P,) index of the pair in the condensed matrix of all pairs.
     """
 
     first: Tensor
     second: Tensor
     weight: Tensor
+    place: Tensor
+
+    def spread(self, kept: Tensor, rows: int) -> Tensor:
+        """(N (N - 1) / 2,) condensed entries of all pairs: those of the kept ones, and zeros."""
+        return kept.new_zeros(pair_count(rows, None)).index_copy_(0, self.place, kept)
 
     def blocks(self, width: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Slice, first and second indices of so many pairs that their rows stay in the cache.
@@ -41,6 +47,12 @@ def all_pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def condensed_place(first: Tensor, second: Tensor, count: int) -> Tensor:
+    """Index in a condensed matrix of ``count`` rows of the pairs (first, second > first)."""
+    row = torch.arange(count, device=first.device)
+    return (row * (2 * count - row - 3) // 2 - 1)[first] + second
+
+
 def pair_count(rows: int, pairs: Pairs | None) -> int:
     """Number of entries of a condensed matrix."""
     return rows * (rows - 1) // 2 if pairs is None else len(pairs.first)
@@ -48,6 +60,6 @@ def pair_count(rows: int, pairs: Pairs | None) -> int:
 
 def symmetric(condensed: Tensor, count: int) -> Tensor:
     """(N, N) matrix with a diagonal of zeros from its (N (N - 1) / 2,) condensed entries."""
-    matrix = condensed.new_zeros(count, count)
-    matrix[all_pairs(count, condensed.device)] = condensed
-    return matrix + matrix.t()
+    upper = torch.ones(count, count, dtype=torch.bool, device=condensed.device).triu_(1)
+    matrix = condensed.new_zeros(count, count).masked_scatter_(upper, condensed)
+    return matrix + matrix.t().contiguous()

@@ -59,14 +59,14 @@ class Shards(WholeBatch):
             padded = rows.new_zeros(share, *rows.shape[1:])
             padded[: len(rows)] = rows.detach()
         batch = rows.new_empty(share * self.processes, *rows.shape[1:])
-        torch.distributed.all_gather_into_tensor(batch, padded)
+        torch.distributed.all_gather_single(batch, padded)
         return batch[:count]
 
     def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The sum over all processes of each tensor, in one message."""
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         torch.distributed.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
+        parts = torch.split_with_sizes(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ def target_distances(
     *,
     pairs: Pairs | None = None,
     error: Tensor | None = None,
+    dimensions: int | None = None,
 ) -> Tensor:
     """Normalised distances of an input batch (sections 3.1 and 3.2, appendix B).
 
@@ -41,6 +42,9 @@ def target_distances(
         pairs: the pairs to keep, None for all. The maximum is then that over the kept pairs.
         error: one entry a pair, the difference of the previous layer's matched and target
             distances; None for the first layer.
+        dimensions: what to divide by, None for that of ``inputs``. With forward-error propagation
+            it stays that of the network's input: divided by a wide layer's own, targets are so
+            small that the layers after it hardly learn.
 
     Returns:
         (N (N - 1) / 2,) condensed target in [0, 1 / d_x], or in [-1 / d_x, 1 / d_x] for a
@@ -76,7 +80,7 @@ def target_distances(
         largest = known.largest(distances)
         if vanishes(largest, distances.dtype):
             return torch.zeros_like(distances)
-    return distances * (1.0 / (largest * inputs.shape[1]))
+    return distances * (1.0 / (largest * (dimensions or inputs.shape[1])))
 
 
 def has_structure(target: Tensor) -> bool:

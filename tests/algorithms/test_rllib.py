@@ -100,7 +100,6 @@ def test_other_spaces_are_refused_before_training(observations, actions, message
         (lambda c: c.training(hidden_sizes=(4, 0)), "hidden_sizes.1"),
         (lambda c: c.training(bootstrap_truncated=True), "value head"),
         (lambda c: c.debugging(seed=-1), "seed"),
-        (lambda c: c.learners(num_learners=2), "pairwise losses do not decompose"),
         (lambda c: c.env_runners(num_envs_per_env_runner=4), "env runners instead"),
         (lambda c: c.env_runners(explore=False), "greedy by itself"),
         (lambda c: c.rl_module(model_config={"fcnet_hiddens": [4]}), "hidden_sizes"),

@@ -15,7 +15,7 @@ import pytest
 
 from rllib_lpdm.algorithms.settings import PPOSettings
 from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.spec import CellSettings, ExperimentError
+from rllib_lpdm.experiment.spec import PATHS, CellSettings, ExperimentError
 from rllib_lpdm.experiment.storage import results_folder
 from tests.experiment.files import CONFIGS, write
 
@@ -97,10 +97,18 @@ def test_there_is_no_key_or_setting_that_names_code(tmp_path, trap, key):
     assert f"unknown setting {key!r}" in refusal(write(tmp_path, settings=settings))
 
 
-def test_no_setting_takes_free_text():
-    schema = json.dumps(CellSettings.model_json_schema()["properties"])
+def test_free_text_is_taken_for_paths_only_and_for_names_that_are_checked(tmp_path, trap):
     assert PPOSettings.model_fields.keys() < CellSettings.model_fields.keys()
-    assert schema.count('"type": "string"') == schema.count('"enum": [')
+    free = set()
+    for name, schema in CellSettings.model_json_schema()["properties"].items():
+        text = json.dumps(schema)
+        if text.count('"type": "string"') > text.count('"enum": ['):
+            free.add(name)
+    assert free == {"metric", "black_box", *PATHS}
+    for name in ("metric", "black_box"):
+        for value in ("lpdm_trap.spring", "lpdm_trap:spring", "lpdm_trap"):
+            path = write(tmp_path, settings={"iterations": 1, name: value})
+            assert f"settings.{name}: " in refusal(path)
 
 
 # -- folders --------------------------------------------------------------------------------------

@@ -20,7 +20,18 @@ TABLE = {
     "Ant-v4": (WIDE, 5e-4, 0.5, 0.2, "batch", 5000, 3000),
 }
 EVERYWHERE = {
+    "conv_layers": [],
+    "activation": "tanh",
     "hidden_lr": None,
+    "metric": "l1",
+    "neighbours": "all",
+    "neighbour_fraction": 0.5,
+    "propagate_error": False,
+    "black_box": None,
+    "init_hidden_from": None,
+    "pretrain_from": None,
+    "pretrain_epochs": 10,
+    "pretrain_batch_size": 128,
     "gamma": 0.99,
     "bootstrap_truncated": False,
     "vf_loss_coeff": 0.5,

@@ -53,7 +53,7 @@ def squareform(condensed, count):
     return matrix
 
 
-def target_distances(inputs, values=None, metric="l1", weights=None, error=None):
+def target_distances(inputs, values=None, metric="l1", weights=None, error=None, dimensions=None):
     """(N, d_x) inputs and (N,) values -> condensed target A, unsupervised or guided.
 
     ``weights`` and ``error`` have an entry for each of all pairs; the target too, and it is zero
@@ -71,7 +71,7 @@ def target_distances(inputs, values=None, metric="l1", weights=None, error=None)
         u = (1.0 - (v - v.min()) / (v.max() - v.min())) / 2.0
         u = -u if metric == "gram" else u
         distances = distances + np.array([u_i + u_j for u_i, u_j in combinations(u, 2)])
-    return kept * distances / np.abs(distances[kept]).max() / np.shape(inputs)[1]
+    return kept * distances / np.abs(distances[kept]).max() / (dimensions or np.shape(inputs)[1])
 
 
 def loss(outputs, target, metric="l1", weights=None):

@@ -28,6 +28,12 @@ def l3(rows):
     return torch.pdist(rows, p=3.0)
 
 
+@pytest.fixture
+def gathering(monkeypatch):
+    """Listed pairs are computed from gathered rows, however many they are."""
+    monkeypatch.setattr("rllib_lpdm.local_learning.distances.FEW", 1.0)
+
+
 def random_rows(shape, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
 
@@ -68,6 +74,7 @@ def test_fewer_than_two_rows_have_no_pairs_and_a_gradient_of_zeros(count, metric
     assert gradient.tolist() == [[0.0, 0.0, 0.0]] * count
 
 
+@pytest.mark.usefixtures("gathering")
 @pytest.mark.parametrize("neighbours", ["all", "both"])
 @pytest.mark.parametrize("metric", [*METRICS, l3])
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,9 +105,13 @@ def test_autograd_gradient_equals_finite_differences(metric):
     assert torch.autograd.gradcheck(lambda x: pairwise_distances(x, metric), rows)
 
 
-@pytest.mark.parametrize("fraction", [1 / 8, 1.0])
+@pytest.mark.parametrize("few", [0.0, 1.0])
+@pytest.mark.parametrize("fraction", [1 / 16, 1.0])
 @pytest.mark.parametrize("metric", [*METRICS, l3])
-def test_listed_pairs_have_the_distances_and_the_gradient_of_the_full_matrix(metric, fraction):
+def test_listed_pairs_have_the_distances_and_the_gradient_of_the_full_matrix(
+    monkeypatch, metric, fraction, few
+):
+    monkeypatch.setattr("rllib_lpdm.local_learning.distances.FEW", few)
     rows = random_rows((300, 100))  # so many pairs that they are gathered in several blocks
     pairs = neighbour_pairs(rows, "closest", fraction)
     assert len(list(pairs.blocks(100))) > 1
@@ -118,6 +129,22 @@ def test_listed_pairs_have_the_distances_and_the_gradient_of_the_full_matrix(met
     )
 
 
+@pytest.mark.parametrize("share", [1 / 16, 1 / 4])
+@pytest.mark.parametrize("metric", METRICS)
+def test_only_the_listed_pairs_are_computed_where_they_are_few(metric, share):
+    rows = random_rows((40, 3))
+    pairs = neighbour_pairs(rows, "closest", share)
+    computed = []
+
+    def values(x, given):
+        computed.append(None if given is None else len(given.first))
+        return METRICS[metric].values(x, given)
+
+    METRICS[metric]._replace(values=values).distances(rows, pairs)
+    assert computed == [len(pairs.first) if share == 1 / 16 else None]
+
+
+@pytest.mark.usefixtures("gathering")
 @pytest.mark.parametrize("neighbours", ["all", "closest"])
 @pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2", "cosine"])
 def test_equal_rows_have_no_distance_and_do_not_move_each_other(metric, neighbours):
@@ -142,6 +169,7 @@ def test_rows_that_differ_by_a_positive_factor_have_exactly_no_cosine_distance_a
     assert not pairwise_distances_gradient(upstream, rows, distances, "cosine").any()
 
 
+@pytest.mark.usefixtures("gathering")
 @pytest.mark.parametrize("neighbours", ["all", "closest"])
 def test_a_row_of_zeros_has_cosine_similarity_zero_to_all_and_no_gradient(neighbours):
     rows = random_rows((5, 3))

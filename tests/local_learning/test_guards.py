@@ -9,9 +9,21 @@ from rllib_lpdm.local_learning import METRICS
 from tests.local_learning.networks import assert_identical, batch, layer_contents, network
 
 BAD = [math.nan, math.inf, -math.inf]
+
+
+def euclidean(rows):
+    """A metric of the user's own."""
+    return torch.pdist(rows)
+
+
+def names(options):
+    """An option and its value, a function by its name."""
+    return ", ".join(f"{key}={getattr(v, '__name__', v)}" for key, v in options.items())
+
+
 OPTIONS = [
     *({"metric": metric} for metric in METRICS),
-    {"metric": torch.pdist},
+    {"metric": euclidean},
     *({"neighbours": which} for which in ("closest", "furthest", "both")),
     {"neighbours": "both", "metric": "gram"},
     {"propagate_error": True},
@@ -36,7 +48,7 @@ def learn(learner, x, values=None, rows=None, **options):
     return mlp.learn(x, optimizers, values=values, rows=rows, max_gradient_norm=0.5, **options)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=names)
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_up_to_two_rows_teach_nothing_and_still_get_features(learner, count, guided, options):
@@ -58,7 +70,7 @@ def test_up_to_two_chosen_rows_teach_nothing_and_all_rows_get_features(learner, 
     assert_identical(contents(learner), before)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=names)
 @pytest.mark.parametrize("guided", [False, True])
 def test_equal_rows_teach_nothing(learner, guided, options):
     x, values = batch(4, dtype=torch.float32)
@@ -68,7 +80,7 @@ def test_equal_rows_teach_nothing(learner, guided, options):
     assert_identical(contents(learner), before)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=names)
 def test_a_batch_of_zeros_teaches_nothing(learner, options):
     before = contents(learner)
     _, steps = learn(learner, torch.zeros(12, 4), **options)
@@ -86,7 +98,7 @@ def test_a_layer_of_constant_outputs_learns_nothing_and_the_layer_before_it_does
     assert_identical(contents(learner)[1], before[1])
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=names)
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("column", [0, 3])
 @pytest.mark.parametrize("count", [3, 12])
@@ -101,7 +113,7 @@ def test_a_non_finite_input_is_reported_by_every_layer_and_changes_none(
     assert_identical(contents(learner), before)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=names)
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("count", [3, 12])
 def test_a_non_finite_value_is_reported_by_every_layer_and_changes_none(

@@ -76,7 +76,9 @@ def test_options_compose_as_in_a_loop_of_autograd_per_layer(options, guided, row
         mlp.layers, optimizers, twin.layers, steps, strict=True
     ):
         if target is None or options.get("propagate_error"):
-            target = reference.target_distances(h[chosen], guide, metric, weights, error)
+            target = reference.target_distances(
+                h[chosen], guide, metric, weights, error, x.shape[1]
+            )
         y = getattr(torch.nn.functional, activation)(other(h))
         loss = reference.autograd_loss(y[chosen], target, metric, weights)
         expected = torch.autograd.grad(loss, list(other.parameters()))

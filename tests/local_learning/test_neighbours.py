@@ -41,7 +41,7 @@ def kept_by(pairs, count, inputs, which):
     """How many pairs each row keeps, where a pair of weight 1 is kept by one of its rows."""
     distances = torch.cdist(inputs, inputs, p=1.0)
     totals = torch.zeros(count)
-    for i, j, weight in zip(*(entry.tolist() for entry in pairs), strict=True):
+    for i, j, weight in zip(*(entry.tolist() for entry in pairs[:3]), strict=True):
         if weight == 2:
             totals[[i, j]] += 1
         else:  # the one for which the other ranks closer, or further
@@ -64,9 +64,19 @@ def test_the_kept_pairs_and_their_weights_are_those_of_a_sort_row_by_row(which, 
 def test_pairs_of_four_points_on_a_line_by_hand():
     points = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
     closest = neighbour_pairs(points, "closest", 1 / 3)
-    assert [entry.tolist() for entry in closest] == [[0, 1, 2], [1, 2, 3], [2.0, 1.0, 1.0]]
+    assert [entry.tolist() for entry in closest] == [
+        [0, 1, 2],
+        [1, 2, 3],
+        [2.0, 1.0, 1.0],
+        [0, 3, 5],
+    ]
     furthest = neighbour_pairs(points, "furthest", 1 / 3)
-    assert [entry.tolist() for entry in furthest] == [[0, 1, 2], [3, 3, 3], [2.0, 1.0, 1.0]]
+    assert [entry.tolist() for entry in furthest] == [
+        [0, 1, 2],
+        [3, 3, 3],
+        [2.0, 1.0, 1.0],
+        [2, 4, 5],
+    ]
     both = neighbour_pairs(points, "both", 2 / 3)
     assert torch.equal(matrix_of(both, 4), matrix_of(closest, 4) + matrix_of(furthest, 4))
 
@@ -90,7 +100,15 @@ def test_every_row_keeps_exactly_k_neighbours_among_equally_distant_ones(inputs,
 
 def test_equal_distances_are_ranked_by_index():
     pairs = neighbour_pairs(torch.eye(4), "closest", 1 / 3)
-    assert [entry.tolist() for entry in pairs] == [[0, 0, 0], [1, 2, 3], [2.0, 1.0, 1.0]]
+    assert matrix_of(pairs, 4)[0].tolist() == [0.0, 2.0, 1.0, 1.0]
+    assert len(pairs.first) == 3
+
+
+def test_of_equal_distances_the_furthest_are_others_than_the_closest():
+    pairs = neighbour_pairs(torch.eye(5), "both", 3 / 4)  # each row's first two, and the third
+    kept = [[0, 1, 1, 1, 0], [1, 0, 1, 1, 0], [1, 1, 0, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]]
+    expected = torch.tensor(kept).float()
+    torch.testing.assert_close(matrix_of(pairs, 5), (expected + expected.t()).triu(1))
 
 
 @pytest.mark.parametrize("which", ["closest", "furthest", "both"])
@@ -100,6 +118,7 @@ def test_a_share_of_all_keeps_every_pair_twice(which):
     assert pairs.first.tolist() == first.tolist()
     assert pairs.second.tolist() == second.tolist()
     assert pairs.weight.tolist() == [2.0] * 36
+    assert pairs.place.tolist() == list(range(36))
 
 
 def test_all_neighbours_need_no_list_of_pairs():
@@ -109,14 +128,18 @@ def test_all_neighbours_need_no_list_of_pairs():
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_rows_have_no_neighbours(count):
     pairs = neighbour_pairs(torch.ones(count, 3), "both")
-    assert [entry.tolist() for entry in pairs] == [[], [], []]
+    assert [entry.tolist() for entry in pairs] == [[], [], [], []]
     assert target_distances(torch.ones(count, 3), pairs=pairs).shape == (0,)
 
 
+@pytest.mark.parametrize("few", [0.0, 1.0])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize(("which", "fraction"), CHOICES)
-def test_loss_and_gradient_equal_those_of_the_masked_full_matrix(which, fraction, guided, metric):
+def test_loss_and_gradient_equal_those_of_the_masked_full_matrix(
+    monkeypatch, which, fraction, guided, metric, few
+):
+    monkeypatch.setattr("rllib_lpdm.local_learning.distances.FEW", few)
     inputs, outputs, values = random_case(3)
     guide = values if guided else None
     pairs = neighbour_pairs(inputs, which, fraction, metric)
@@ -182,7 +205,8 @@ def test_permuting_the_rows_permutes_the_gradient(which, fraction, metric):
 
 def test_a_row_that_no_pair_reaches_has_no_gradient():
     inputs, outputs, _ = random_case()
-    pairs = Pairs(torch.tensor([0, 1, 0]), torch.tensor([1, 2, 2]), torch.ones(3).double())
+    first, second, place = torch.tensor([[0, 1, 0], [1, 2, 2], [0, 16, 1]])
+    pairs = Pairs(first, second, torch.ones(3).double(), place)
     target = target_distances(inputs, pairs=pairs)
     _, gradient = distance_matching_gradient(outputs, target, pairs=pairs)
     assert gradient[:3].any(dim=1).all()
@@ -220,7 +244,7 @@ def test_a_non_finite_row_keeps_neighbours_too_and_shows_in_the_target(
 
 
 def test_one_kept_pair_has_a_loss_and_exactly_no_gradient():
-    pairs = Pairs(torch.tensor([1]), torch.tensor([2]), torch.tensor([2.0]))
+    pairs = Pairs(torch.tensor([1]), torch.tensor([2]), torch.tensor([2.0]), torch.tensor([4]))
     outputs = torch.randn(5, 3)
     loss, gradient = distance_matching_gradient(outputs, torch.tensor([0.5]), pairs=pairs)
     assert loss.item() == pytest.approx(2**0.5 * (1 / 2 - 1 / 3))

@@ -1,0 +1,193 @@
+"""What hidden layers may start from: those of another run, or recorded observations (section 5)."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+WEIGHTS_FILE = "weights.npz"
+CHECKPOINT_PATTERN = f"checkpoints/iteration_*/{WEIGHTS_FILE}"
+MINARI_FILE = Path("data") / "main_data.hdf5"
+OBSERVATIONS = "observations"
+
+
+class HasShape(Protocol):
+    """An array, a tensor, or what is known of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def hidden_weights(source: str | Path) -> tuple[Path, dict[str, Array]]:
+    """The parameters of another run's hidden layers, read without unpickling.
+
+    Args:
+        source: a cell's folder, of which the newest checkpoint is taken; a checkpoint's folder; or
+            a ``weights.npz``.
+
+    Returns:
+        The file, and its arrays by the names they have within the hidden layers.
+
+    Raises:
+        ValueError: there is no such file, it holds no hidden layers, or they are not finite.
+    """
+    path = Path(source)
+    if os.path.isdir(path):  # Path.is_dir() raises where a name is too long
+        found = [path / WEIGHTS_FILE, *sorted(path.glob(CHECKPOINT_PATTERN), reverse=True)]
+        path = next((file for file in found if file.is_file()), path)
+    if not os.path.isfile(path):
+        what = f"holds no {WEIGHTS_FILE}, nor checkpoints" if os.path.isdir(path) else "is missing"
+        raise ValueError(
+            f"init_hidden_from: {source} {what}; name a cell's folder that has a checkpoint, a "
+            f"checkpoint or a {WEIGHTS_FILE}"
+        )
+    prefix = "encoder."
+    arrays = {
+        name.removeprefix(prefix): array
+        for name, array in _arrays(path, "init_hidden_from").items()
+        if name.startswith(prefix)
+    }
+    if not arrays:
+        raise ValueError(
+            f"init_hidden_from: {path} holds no hidden layers, which would be named {prefix}*"
+        )
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise ValueError(f"init_hidden_from: {path}: {name} holds no floating-point numbers")
+        if not np.isfinite(array).all():
+            raise ValueError(f"init_hidden_from: {path}: {name} is not finite")
+    return path, arrays
+
+
+def hidden_source(setting: str, seed: int) -> str:
+    """The path that ``init_hidden_from`` names for a seed; other braces stay as they are."""
+    return setting.replace("{seed}", str(seed))
+
+
+def check_hidden_weights(
+    path: Path, arrays: Mapping[str, HasShape], expected: Mapping[str, HasShape]
+) -> None:
+    """Raises ValueError unless the arrays fit a network's hidden layers.
+
+    Args:
+        path: where they come from.
+        arrays: by name.
+        expected: the network's parameters by name.
+    """
+    for name in sorted(arrays.keys() | expected.keys()):
+        theirs = tuple(arrays[name].shape) if name in arrays else "nothing"
+        ours = tuple(expected[name].shape) if name in expected else "nothing"
+        if theirs != ours:
+            raise ValueError(
+                f"init_hidden_from: {path} has {theirs} for {name}, this network {ours}: both need "
+                "the same observations and hidden layers"
+            )
+
+
+def recorded_observations(source: str | Path) -> Array:
+    """Observations to train hidden layers on before a run.
+
+    Args:
+        source: an ``.npz`` file with an array ``observations``, (N, *observation shape); or the
+            folder of a Minari dataset, whose ``data/main_data.hdf5`` has one group an episode.
+
+    Returns:
+        (N, d_x) float32, flattened.
+
+    Raises:
+        ValueError: there is nothing of this kind, fewer than two rows, or they are not finite.
+    """
+    path = Path(source)
+    if os.path.isdir(path):
+        parts = list(_minari_observations(path))
+    elif os.path.isfile(path):
+        arrays = _arrays(path, "pretrain_from")
+        if OBSERVATIONS not in arrays:
+            raise ValueError(
+                f"pretrain_from: {path} has no array {OBSERVATIONS!r}; write it with "
+                f"numpy.savez(file, {OBSERVATIONS}=rows)"
+            )
+        parts = [arrays[OBSERVATIONS]]
+    else:
+        raise ValueError(
+            f"pretrain_from: {path} is missing; name an .npz file or a Minari dataset's folder"
+        )
+    try:
+        observations = np.concatenate([_rows(part) for part in parts])
+    except ValueError as error:
+        raise ValueError(f"pretrain_from: {path} holds no rows of numbers: {error}") from None
+    if len(observations) < 2:
+        raise ValueError(
+            f"pretrain_from: {path} holds {len(observations)} observations; distances need two"
+        )
+    if not np.isfinite(observations).all():
+        raise ValueError(f"pretrain_from: {path} holds observations that are not finite")
+    return observations
+
+
+def check_observations(source: str | Path, width: int, space: gym.Space) -> None:
+    """Raises ValueError unless recorded rows are as wide as an environment's observations.
+
+    Args:
+        source: where they come from.
+        width: numbers in a row.
+        space: of the environment's observations.
+    """
+    wanted = math.prod(space.shape or ())
+    if width != wanted:
+        raise ValueError(
+            f"pretrain_from: {source} has observations of {width} numbers, the environment's have "
+            f"{wanted}"
+        )
+
+
+def _rows(observations: Array) -> Array:
+    if observations.ndim == 0 or observations.dtype.kind not in "fiub":
+        raise ValueError(f"shape {observations.shape}, {observations.dtype}")
+    width = math.prod(observations.shape[1:])
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
+        return observations.reshape(len(observations), width).astype(np.float32)
+
+
+def _minari_observations(folder: Path) -> Iterator[Array]:
+    file = folder / MINARI_FILE
+    if not file.is_file():
+        raise ValueError(f"pretrain_from: {folder} is no Minari dataset: it has no {MINARI_FILE}")
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError(
+            "pretrain_from: a Minari dataset needs h5py: pip install 'rllib-lpdm[minari]'"
+        ) from None
+    try:
+        with h5py.File(file, "r") as data:
+            for name in sorted(data, key=lambda name: int(name.rpartition("_")[2])):
+                observations = data[name][OBSERVATIONS]
+                if not isinstance(observations, h5py.Dataset):
+                    raise ValueError(f"{name} has several kinds of observations")
+                yield observations[()]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"pretrain_from: {file} cannot be read: {error}") from None
+
+
+def _arrays(path: Path, setting: str) -> dict[str, Array]:
+    """The arrays of an archive, none of which may need unpickling."""
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array, not an .npz archive of named ones")
+        with archive:
+            arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("it holds other things than arrays")
+        return arrays
+    except Exception as error:  # a damaged archive raises whatever its layers meet
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{setting}: {path} cannot be read: {reason}") from None
