@@ -411,6 +411,7 @@ def test_a_cell_that_goes_on_in_another_process_has_one_file_with_each_row_once(
     append(cell, 1, 50)
     sink = WandbSink("offline", tmp_path, "grid")
     sink.update(cell)
+    idle(sink)
     sink.close()
     _, rows, other = read_one(tmp_path)
     assert rows == expected(cell)
