@@ -9,7 +9,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m rllib_lpdm.tune tune_configs/quickstart.yaml --overwrite
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

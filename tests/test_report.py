@@ -147,12 +147,10 @@ def test_the_appendices_beside_an_experiment_are_shown_with_it(tmp_path):
     write_cell(tmp_path / "grid")
     for variant in ("reference", "closest"):
         write_cell(tmp_path / "appendix_a", method="lpdm", variant=variant)
-    for place in ("grid", ""):
-        assert main([str(tmp_path / place), "--output", str(tmp_path / "out")]) == 0
-        page = (tmp_path / "out" / "index.html").read_text()
-        assert "Figure A1" in page
-        assert "Figure A2" not in page
-        shutil.rmtree(tmp_path / "out")
+    assert main([str(tmp_path / "grid"), "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Figure A1" in page
+    assert "Figure A2" not in page
 
 
 def test_a_grid_that_still_runs_is_reported_as_far_as_it_is(tmp_path, capsys):
