@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from rllib_lpdm.benchmarks.measure import Row
+from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.records import IterationLog, provenance, write_run
@@ -63,7 +63,7 @@ def grid(cells: int = CELLS) -> list[Row]:
     if len(watch.ended) != cells:
         raise RuntimeError(f"{cells - len(watch.ended)} of {cells} stubs did not end")
     milliseconds = 1000 * (time.process_time() - started) / cells
-    return [_limit("grid", f"{cells:,} cells", milliseconds, 10.0, "ms/cell")]
+    return [_of_driver("grid", f"{cells:,} cells", milliseconds, 10.0, "ms/cell")]
 
 
 def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
@@ -85,7 +85,7 @@ def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
             sink.finish(folder, failed=False)
             log.close()
         sink.close()
-    return [_limit("wandb", f"{cells} runs at once, offline", milliseconds, 1.0, "ms/row")]
+    return [_of_driver("wandb", f"{cells} runs at once, offline", milliseconds, 1.0, "ms/row")]
 
 
 def _written_cell(folder: Path, seed: int) -> tuple[Path, IterationLog]:
@@ -115,15 +115,6 @@ def _wait_until(sink: WandbSink, rows: int) -> None:
     time.sleep(0.2)  # the thread notes its time after the last row
 
 
-def _limit(benchmark: str, case: str, figure: float, limit: float, unit: str) -> Row:
-    return Row(
-        benchmark=benchmark,
-        case=case,
-        figure=figure,
-        reference=limit,
-        compared_with="the limit, CPU time of the driver",
-        unit=unit,
-        ratio=figure / limit,
-        target="<= 1",
-        met=figure <= limit,
-    )
+def _of_driver(benchmark: str, case: str, figure: float, limit: float, unit: str) -> Row:
+    compared_with = "the limit, CPU time of the driver"
+    return against_limit(benchmark, case, figure, limit, compared_with=compared_with, unit=unit)

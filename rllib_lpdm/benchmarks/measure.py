@@ -67,3 +67,20 @@ def compare(
     elif at_most is not None:
         target, met = f"<= {at_most:g}", ratio <= at_most
     return Row(benchmark, case, ours, theirs, compared_with, unit, ratio, target, met)
+
+
+def against_limit(
+    benchmark: str, case: str, figure: float, limit: float, *, compared_with: str, unit: str
+) -> Row:
+    """A row of one measurement that must not exceed a fixed figure."""
+    return Row(
+        benchmark=benchmark,
+        case=case,
+        figure=figure,
+        reference=limit,
+        compared_with=compared_with,
+        unit=unit,
+        ratio=figure / limit,
+        target="<= 1",
+        met=figure <= limit,
+    )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from rllib_lpdm.analysis.paper import published
-from rllib_lpdm.benchmarks.measure import Row
+from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.records import ITERATIONS_FILE, provenance, write_run
 from rllib_lpdm.experiment.runner import PLAN_FILE
@@ -44,24 +44,13 @@ def report(iterations: int = ITERATIONS, seeds: int = SEEDS) -> list[Row]:
             raise RuntimeError(f"the report ended with status {os.waitstatus_to_exitcode(status)}")
     cells = len(published()) * seeds
     case = f"{cells} cells x {iterations} iterations"
+    figures = ((seconds, 60, "s"), (usage.ru_maxrss / 1024, 2048, "MiB"))
     return [
-        _limit(case, seconds, 60, "s"),
-        _limit(case, usage.ru_maxrss / 1024, 2048, "MiB"),
+        against_limit(
+            "report", case, figure, limit, compared_with="the limit, on two cores", unit=unit
+        )
+        for figure, limit, unit in figures
     ]
-
-
-def _limit(case: str, figure: float, limit: float, unit: str) -> Row:
-    return Row(
-        benchmark="report",
-        case=case,
-        figure=figure,
-        reference=limit,
-        compared_with="the limit, on two cores",
-        unit=unit,
-        ratio=figure / limit,
-        target="<= 1",
-        met=figure <= limit,
-    )
 
 
 def _write_grid(folder: Path, iterations: int, seeds: int) -> None:
