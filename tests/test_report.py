@@ -123,6 +123,42 @@ def test_an_output_that_cannot_be_written_is_refused_with_the_way_out(tmp_path, 
     assert "--output" in refused(capsys, tmp_path / "grid", "--output", tmp_path / "taken")
 
 
+def test_links_in_a_report_are_replaced_and_what_they_name_stays_as_it_is(tmp_path):
+    folder, others = tmp_path / "grid", tmp_path / "others"
+    write_cell(folder)
+    assert main([str(folder)]) == 0
+    report = folder / "report"
+    written = [path for path in sorted(report.rglob("*")) if path.is_file()]
+    others.mkdir()
+    for path in written:
+        (others / path.name).write_text("mine")
+        for link in (path, path.with_name(f".{path.name}.part")):
+            link.unlink(missing_ok=True)
+            link.symlink_to(others / path.name)
+    assert main([str(folder)]) == 0
+    assert {path.read_text() for path in others.iterdir()} == {"mine"}
+    assert [path for path in sorted(report.rglob("*")) if path.is_file()] == written
+    assert not any(path.is_symlink() for path in report.rglob("*"))
+    (report / "figures").rename(tmp_path / "moved")
+    (report / "figures").symlink_to(others)
+    assert main([str(folder)]) == 0
+    assert {path.read_text() for path in others.iterdir()} == {"mine"}
+    assert len(list((report / "figures").iterdir())) == len(list((tmp_path / "moved").iterdir()))
+
+
+@pytest.mark.parametrize("target", ["others", "nowhere"])
+def test_a_report_folder_that_is_a_link_is_refused_with_the_way_out(tmp_path, capsys, target):
+    folder = tmp_path / "grid"
+    write_cell(folder)
+    (tmp_path / "others").mkdir()
+    (folder / "report").symlink_to(tmp_path / target)
+    line = refused(capsys, folder)
+    assert "report is a link" in line
+    assert "--output" in line
+    assert list((tmp_path / "others").iterdir()) == []
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_what_is_damaged_is_named_and_the_rest_is_reported(tmp_path, capsys):
     folder = tmp_path / "grid"
     for seed in range(2):

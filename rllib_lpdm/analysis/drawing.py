@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rllib_lpdm.analysis.files import make_folder, write_file
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import PLAIN
 
@@ -200,10 +201,12 @@ def _save(
     figure.legend(handles=handles, loc="outside upper center", ncols=max(1, fitting))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # found once for all three formats
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     mpl.rcParams["svg.hashsalt"] = stem
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None}), ("svg", {"Date": None})):
-        figure.savefig(folder / f"{stem}.{suffix}", dpi=200, metadata=metadata)
+        file = io.BytesIO()
+        figure.savefig(file, format=suffix, dpi=200, metadata=metadata)
+        write_file(folder / f"{stem}.{suffix}", file.getvalue())
     return [f"{folder.name}/{stem}.{suffix}" for suffix in ("png", "pdf", "svg")]
 
 

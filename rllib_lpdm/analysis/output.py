@@ -9,6 +9,7 @@ from rllib_lpdm.analysis.figures import (
     learning_curves,
     profiles,
 )
+from rllib_lpdm.analysis.files import make_folder, write_file
 from rllib_lpdm.analysis.page import render_page
 from rllib_lpdm.analysis.report import APPENDICES, Report, ReportError
 from rllib_lpdm.analysis.tables import (
@@ -26,20 +27,26 @@ def write(report: Report, output: Path) -> Path:
 
     Args:
         report: what is written.
-        output: a folder, made if need be; files of an earlier report in it are replaced.
+        output: a folder, made if need be. Files of an earlier report in it are replaced, and so
+            are links in their places: whoever can write into the folder names no other file.
 
     Returns:
         The page.
 
     Raises:
-        ReportError: the folder cannot be written.
+        ReportError: the folder cannot be written, or is a link.
     """
+    if output.is_symlink():
+        raise ReportError(
+            f"{output} is a link, and a report does not write through one; delete it, or choose "
+            "another folder with --output"
+        )
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         for name, text in _tables(report).items():
-            (output / name).write_text(text, encoding="utf-8")
+            write_file(output / name, text)
         page = output / "index.html"
-        page.write_text(render_page(report, _pictures(report, output / "figures")), "utf-8")
+        write_file(page, render_page(report, _pictures(report, output / "figures")))
     except OSError as error:
         raise ReportError(
             f"{output} cannot be written ({error.strerror or error}); choose another folder with "
