@@ -1,7 +1,7 @@
 """What the configs of REINFORCE and PPO share: settings, their validation, RLlib's classes."""
 
 import secrets
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 import pydantic
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
@@ -9,9 +9,10 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.util.debug import log_once
 
 from rllib_lpdm.algorithms.functions import black_box_function, metric_function
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.algorithms.settings import Method, Settings, unknown_name
+from rllib_lpdm.algorithms.settings import Settings, unknown_name
 
 
 class LocalConfig(AlgorithmConfig):
@@ -131,10 +132,8 @@ class LocalConfig(AlgorithmConfig):
         self._refuse_unsupported()
 
     def _check_method(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(
-                f"training(): {unknown_name(str(self.method), get_args(Method), 'method')}"
-            )
+        if self.method not in METHODS:
+            raise ValueError(f"training(): {unknown_name(str(self.method), METHODS, 'method')}")
 
     def _refuse_unsupported(self) -> None:
         iteration = "a train() is iterations_per_report iterations, whatever its steps and seconds"

@@ -21,6 +21,7 @@ from rllib_lpdm.algorithms.episodes import (
     normalised,
 )
 from rllib_lpdm.algorithms.functions import metric_function
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.preparation import (
     check_hidden_weights,
@@ -84,9 +85,10 @@ class LocalLearner(TorchLearner, abc.ABC):
         heads = {"policy_head": module.policy_head, "value_head": module.value_head}
         parts: dict[str, nn.Module] = {n: head for n, head in heads.items() if head is not None}
         rates = dict.fromkeys(parts, config.lr)
-        if config.method == "bp":
+        method = METHODS[config.method]
+        if method.backpropagates:
             parts, rates = {"network": module}, {"network": config.lr}
-        elif config.method != "frozen":
+        elif method.trains_hidden:
             layer_rates = config.settings().hidden_rates()
             layers = zip(module.encoder.layers, layer_rates, strict=True)
             for number, (layer, rate) in enumerate(layers, 1):
@@ -175,7 +177,7 @@ class LocalLearner(TorchLearner, abc.ABC):
             rows: (M,) rows whose distances are matched, None for all.
             report: return all metrics, not only ``skipped_steps``.
         """
-        if self.config.method == "bp":
+        if METHODS[self.config.method].backpropagates:
             return self._backpropagate(batch, report)
         return self._learn_locally(batch, guide, rows, report)
 
@@ -185,7 +187,7 @@ class LocalLearner(TorchLearner, abc.ABC):
         module, limit, shards = self.actor_critic, self.config.grad_clip, self._shards
         steps: list[LayerStep] = []
         with torch.inference_mode():  # no_grad whose operations dispatch faster
-            if self.config.method == "frozen":
+            if not METHODS[self.config.method].trains_hidden:
                 features = shards.forward(module.features, batch["observations"])
             else:
                 features, steps = module.encoder.learn(

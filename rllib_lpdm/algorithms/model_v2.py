@@ -10,7 +10,7 @@ for existing code; ``rllib_lpdm.PPOConfig`` reproduces the paper. What remains d
 - Each GPU of a policy matches the distances of its own shard of the batch.
 """
 
-from typing import Any, get_args
+from typing import Any
 
 import gymnasium as gym
 import pydantic
@@ -19,8 +19,9 @@ from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
 from rllib_lpdm.algorithms.config import describe
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import observation_size
-from rllib_lpdm.algorithms.settings import Method, Settings, unknown_name
+from rllib_lpdm.algorithms.settings import Settings, unknown_name
 from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
 
 
@@ -60,9 +61,10 @@ class LocalTorchModelV2(TorchModelV2, nn.Module):
         for option in ("use_lstm", "use_attention", "free_log_std"):
             if model_config.get(option):
                 raise ValueError(f"model: LocalTorchModelV2 does not support {option}=True")
-        self.method, hidden_sizes = _validated(**custom_model_config)
+        method, hidden_sizes = _validated(**custom_model_config)
+        self.method = METHODS[method]
         self.hidden = LocalMLP(observation_size(obs_space), hidden_sizes)
-        self.hidden.requires_grad_(self.method != "frozen")
+        self.hidden.requires_grad_(self.method.trains_hidden)
         self.logits_head = nn.Linear(self.hidden.output_size, num_outputs)
         self.value_head = nn.Linear(self.hidden.output_size, 1)
         self._local_losses: list[Tensor] = []
@@ -76,7 +78,7 @@ class LocalTorchModelV2(TorchModelV2, nn.Module):
         for layer in self.hidden.layers:
             y = torch.tanh(layer(x))
             self._outputs.append(y)
-            x = y if self.method == "bp" else y.detach()
+            x = y if self.method.backpropagates else y.detach()
         self._features = x
         return self.logits_head(x), state
 
@@ -98,9 +100,9 @@ class LocalTorchModelV2(TorchModelV2, nn.Module):
         Returns:
             The losses in the same form; unchanged under "bp" and "frozen".
         """
-        if self.method in ("bp", "frozen"):
+        if not self.method.matches_distances:
             return policy_loss
-        values = self.value_function().detach() if self.method == "lpdm_guided" else None
+        values = self.value_function().detach() if self.method.guided else None
         target = target_distances(self._inputs, values)
         losses = [distance_matching_loss(y, target) for y in self._outputs]
         self._local_losses = [loss.detach() for loss in losses]
@@ -120,8 +122,8 @@ def _validated(**config: Any) -> tuple[str, tuple[int, ...]]:
         if key not in known:
             raise ValueError(f"{place}: {unknown_name(key, known)}")
     method = config.pop("method", "lpdm")
-    if method not in get_args(Method):
-        raise ValueError(f"{place}: {unknown_name(str(method), get_args(Method), 'method')}")
+    if method not in METHODS:
+        raise ValueError(f"{place}: {unknown_name(str(method), METHODS, 'method')}")
     try:
         return method, Settings(**config).hidden_sizes
     except pydantic.ValidationError as error:

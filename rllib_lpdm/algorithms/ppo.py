@@ -9,6 +9,7 @@ from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner, OutputGradients, averaged
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.settings import PPOSettings
 
@@ -68,7 +69,7 @@ class PPOLearner(LocalLearner):
             split = [column[order].split(config.minibatch_size) for column in batch.values()]
             for columns in zip(*split, strict=True):
                 minibatch = dict(zip(batch, columns, strict=True))
-                guide = minibatch["old_values"] if config.method == "lpdm_guided" else None
+                guide = minibatch["old_values"] if METHODS[config.method].guided else None
                 rows = self._rows(len(minibatch["returns"]), iteration, len(metrics))
                 last_epoch = epoch == config.num_epochs - 1
                 metrics.append(self._update_batch(minibatch, guide, rows, report=last_epoch))

@@ -9,6 +9,7 @@ from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner, OutputGradients
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.settings import Settings
 
 
@@ -55,7 +56,7 @@ class ReinforceLearner(LocalLearner):
     def _learn(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
         batch = self._batch(episodes)
         guide = None
-        if self.config.method == "lpdm_guided":
+        if METHODS[self.config.method].guided:
             guide = batch["returns"]
             if self.config.has_value_head:
                 with torch.no_grad():

@@ -6,7 +6,7 @@ experiment files in ``settings:``; both validate here, and ``docs/settings.md`` 
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,11 +18,16 @@ from pydantic import (
     field_validator,
 )
 
-Method = Literal["bp", "lpdm", "lpdm_guided", "frozen"]
-METRICS = ("l1", "l2", "squared_l2", "cosine", "gram")
-BLACK_BOXES = ("quantise", "sign")
-Activation = Literal["tanh", "relu", "leaky_relu", "elu", "gelu", "silu"]
-Neighbours = Literal["all", "closest", "furthest", "both"]
+from rllib_lpdm.algorithms.methods import METHODS
+from rllib_lpdm.local_learning import ACTIVATIONS, BLACK_BOXES, METRICS, NEIGHBOURS
+
+if TYPE_CHECKING:
+    Activation = str
+    Neighbours = str
+else:
+    Activation = Literal[tuple(ACTIVATIONS)]
+    Neighbours = Literal[NEIGHBOURS]
+
 Width = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 
@@ -67,7 +72,7 @@ class Settings(BaseModel):
     @field_validator("metric", "black_box")
     @classmethod
     def _name_of_a_function(cls, value: str | None, info: ValidationInfo) -> str | None:
-        known = METRICS if info.field_name == "metric" else BLACK_BOXES
+        known: Iterable[str] = METRICS if info.field_name == "metric" else BLACK_BOXES
         if value is None or value in known or is_dotted_name(value):
             return value
         raise ValueError(unknown_name(value, known, info.field_name or ""))
@@ -80,10 +85,11 @@ class Settings(BaseModel):
         for name in ("black_box", "propagate_error"):
             if getattr(self, name) and layers < 2:
                 raise ValueError(f"{name} acts between hidden layers, but there are {layers}")
-        if self.black_box is not None and method == "bp":
+        if self.black_box is not None and METHODS[method].backpropagates:
+            others = [name for name, entry in METHODS.items() if not entry.backpropagates]
             raise ValueError(
                 f"black_box {self.black_box!r} has no derivative, so backpropagation cannot train "
-                "the layers before it; use lpdm, lpdm_guided or frozen"
+                f"the layers before it; use {', '.join(others[:-1])} or {others[-1]}"
             )
 
     def hidden_rates(self) -> tuple[float, ...]:

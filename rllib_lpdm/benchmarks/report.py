@@ -60,7 +60,7 @@ def _write_grid(folder: Path, iterations: int, seeds: int) -> None:
     names = []
     for environment, algorithm, method in published():
         for seed in range(seeds):
-            cell = Cell(environment, algorithm, method, seed, settings)  # type: ignore[arg-type]
+            cell = Cell(environment, algorithm, method, seed, settings)
             record = new_record(cell, None, "made up", "") | provenance() | {"status": "finished"}
             names.append(cell.name)
             write_run(folder / cell.name, record)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rllib_lpdm.algorithms import PPOConfig, ReinforceConfig
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
+from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.analysis.statistics import smoothed
 from rllib_lpdm.experiment.records import (
@@ -39,13 +39,8 @@ class SupersededError(RuntimeError):
 
 def algorithm_config(cell: Cell) -> LocalConfig:
     """The RLlib config that trains a cell."""
-    config: LocalConfig
-    if cell.algorithm == "ppo":
-        config = PPOConfig()
-    else:
-        config = ReinforceConfig().training(baseline=cell.algorithm == "reinforce_baseline")
-    settings = cell.settings.model_dump()
-    own = {name: settings[name] for name in config.settings_class.model_fields}
+    config = ALGORITHMS[cell.algorithm].config()
+    own = cell.settings.model_dump(include=set(config.settings_class.model_fields))
     config.environment(cell.environment)
     config.training(method=cell.method, **own)
     config.debugging(seed=cell.seed)

@@ -8,6 +8,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from rllib_lpdm.algorithms.catalogue import ALGORITHMS
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
@@ -119,7 +121,7 @@ def probe(cell: Cell) -> Probe:
         row = {**dict.fromkeys(progress, 1000.0 / 3), "seconds": 1 / 3000, **update}
     runner.stop()
     network = learner.actor_critic
-    frozen = network.encoder.parameters() if cell.method == "frozen" else ()
+    frozen = () if METHODS[cell.method].trains_hidden else network.encoder.parameters()
     return Probe(
         seconds / steps,
         sum(len(str(value)) + 1 for value in row.values()) - 30,  # counters are short
@@ -159,7 +161,7 @@ def _left(cell: Cell, runs: dict[str, Any]) -> int:
 def _most_steps(cell: Cell, iterations: int) -> int | None:
     """Environment steps if every episode lasts to its time limit, None without one."""
     limit = gym.spec(cell.environment).max_episode_steps
-    episodes = cell.settings.episodes_per_iteration if cell.algorithm == "ppo" else 1
+    episodes = ALGORITHMS[cell.algorithm].episodes_per_iteration(cell.settings)
     return None if limit is None else iterations * episodes * limit
 
 

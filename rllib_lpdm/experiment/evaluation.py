@@ -18,9 +18,11 @@ import pydantic
 import torch
 from numpy.typing import NDArray
 
+from rllib_lpdm.algorithms.catalogue import AlgorithmName
 from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.methods import Method
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.algorithms.settings import Method, unknown_name
+from rllib_lpdm.algorithms.settings import unknown_name
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.loading import shown, unknown_environment
 from rllib_lpdm.experiment.records import (
@@ -34,7 +36,6 @@ from rllib_lpdm.experiment.records import (
     read_run,
 )
 from rllib_lpdm.experiment.spec import (
-    AlgorithmName,
     Cell,
     CellSettings,
     EvaluationError,

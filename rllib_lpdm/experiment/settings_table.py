@@ -1,12 +1,15 @@
 """``python -m rllib_lpdm.experiment.settings_table``: all settings in Markdown, by the schema."""
 
 import json
-from typing import Any, get_args
+from collections.abc import Iterable
+from typing import Any
 
-from rllib_lpdm.algorithms.settings import BLACK_BOXES, METRICS, Method
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment.spec import CellSettings
+from rllib_lpdm.local_learning import BLACK_BOXES, METRICS
 
-NAMES = {"metric": METRICS, "black_box": BLACK_BOXES}  # checked by a validator, not by the schema
+# These are checked by a validator, not by the schema.
+NAMES: dict[str, Iterable[str]] = {"metric": METRICS, "black_box": BLACK_BOXES}
 HEADS = ("setting", "values", "default", "paper", "meaning", "cost")
 
 
@@ -25,13 +28,14 @@ def settings_table() -> str:
         ]
         for name, schema in properties.items()
     ]
+    descriptions = [entry.description for entry in METHODS.values()]
+    what = f"{', '.join(descriptions[:-1])}, or {descriptions[-1]}"
     method = [
         "`method`",
-        ", ".join(map(_code, get_args(Method))),
+        ", ".join(map(_code, METHODS)),
         "`lpdm`",
         "3, D",
-        "What trains the hidden layers: backpropagation, L_d, L_gd, or nothing. Experiment files "
-        "list them as `methods`.",
+        f"What trains the hidden layers: {what}. Experiment files list them as `methods`.",
         "see the benchmark",
     ]
     lines = [HEADS, ["---"] * len(HEADS), method, *rows]

@@ -6,9 +6,9 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,19 +16,14 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    create_model,
     field_validator,
 )
 
-from rllib_lpdm.algorithms.settings import (
-    Method,
-    PPOSettings,
-    is_dotted_name,
-    refuse_booleans,
-    setting,
-)
+from rllib_lpdm.algorithms.catalogue import ALGORITHMS, SETTINGS_CLASSES, AlgorithmName
+from rllib_lpdm.algorithms.methods import Method
+from rllib_lpdm.algorithms.settings import Settings, is_dotted_name, refuse_booleans, setting
 
-AlgorithmName = Literal["reinforce", "reinforce_baseline", "ppo"]
-ALGORITHMS: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$")]
@@ -46,8 +41,8 @@ class EvaluationError(ValueError):
     """Why a folder cannot be evaluated or filmed: one line that names the place."""
 
 
-class CellSettings(PPOSettings):
-    """All settings of a cell: those of the algorithms, and how the cell is run."""
+class RunSettings(Settings):
+    """Settings of every cell: those that all algorithms have, and how the cell is run."""
 
     env_runners: int = setting(
         0,
@@ -113,7 +108,7 @@ class CellSettings(PPOSettings):
             )
         return value
 
-    def with_absolute_paths(self) -> "CellSettings":
+    def with_absolute_paths(self) -> Self:
         """These settings with paths that mean the same in every process, node and later resume.
 
         Raises:
@@ -133,8 +128,27 @@ class CellSettings(PPOSettings):
 
     def of_training(self) -> dict[str, Any]:
         """The settings that decide what is learned, as JSON has them; not how the cell is run."""
-        how = CellSettings.model_fields.keys() - PPOSettings.model_fields.keys()
+        how = RunSettings.model_fields.keys() - Settings.model_fields.keys()
         return self.model_dump(mode="json", exclude={*how, "iterations_per_report"})
+
+
+class CellSettings(RunSettings, *SETTINGS_CLASSES):  # type: ignore[misc]  # the catalogue's
+    """Every setting that an experiment file can give, whichever algorithm it belongs to."""
+
+
+def _own(settings: Any) -> type[RunSettings]:
+    bases = (RunSettings, settings)
+    return create_model(f"Own{settings.__name__}", __base__=bases, __module__=__name__)
+
+
+_OWN_SETTINGS = {settings: _own(settings) for settings in SETTINGS_CLASSES}
+globals().update({made.__name__: made for made in _OWN_SETTINGS.values()})  # pickle looks there
+
+
+def own_settings(algorithm: AlgorithmName, values: Mapping[str, Any]) -> RunSettings:
+    """The settings of an algorithm's cell, validated; values that are another's are left out."""
+    own = _OWN_SETTINGS[ALGORITHMS[algorithm].settings_class]
+    return own(**{name: value for name, value in values.items() if name in own.model_fields})
 
 
 class When(BaseModel):
@@ -198,14 +212,19 @@ class ExperimentFile(BaseModel):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: what distinguishes it, and all its settings."""
+    """One run: what distinguishes it, and the settings of its algorithm, no others."""
 
     environment: str
     algorithm: AlgorithmName
     method: Method
     seed: int
-    settings: CellSettings
+    settings: RunSettings
     variant: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.settings, CellSettings):
+            own = own_settings(self.algorithm, self.settings.model_dump())
+            object.__setattr__(self, "settings", own)
 
     @functools.cached_property
     def name(self) -> str:
@@ -258,7 +277,7 @@ class Experiment:
 
     def _expand(self) -> Iterator[Cell]:
         variants: Sequence[str | None] = list(self.variants) or [None]
-        settings: dict[tuple[Any, ...], CellSettings] = {}
+        settings: dict[tuple[Any, ...], RunSettings] = {}
         for seed, environment, algorithm, method, variant in itertools.product(
             self.seeds, self.environments, self.algorithms, self.methods, variants
         ):
@@ -269,7 +288,7 @@ class Experiment:
 
     def _settings(
         self, environment: str, algorithm: str, method: str, variant: str | None
-    ) -> CellSettings:
+    ) -> RunSettings:
         values: dict[str, Any] = {}
         for layer in self.layers:
             values |= layer.settings
@@ -278,7 +297,7 @@ class Experiment:
                     values |= override.set
         values |= self.variants.get(variant or "", {})
         try:
-            settings = CellSettings(**(values | self.changes)).with_absolute_paths()
+            settings = own_settings(algorithm, values | self.changes).with_absolute_paths()
             settings.check(method)
         except ValueError as error:
             what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error

@@ -30,7 +30,7 @@ from rllib_lpdm.experiment.cell import (
 )
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.records import checkpoints, is_remote, read_run, write_run
-from rllib_lpdm.experiment.spec import Cell, CellSettings, ExperimentError
+from rllib_lpdm.experiment.spec import Cell, ExperimentError, RunSettings
 from rllib_lpdm.experiment.wandb import WandbSink
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -356,7 +356,7 @@ def quiet_environments() -> None:
     gym.logger.min_level = gym.logger.ERROR
 
 
-def _helpers(settings: CellSettings) -> int:
+def _helpers(settings: RunSettings) -> int:
     """Processes of a cell beside its own."""
     return settings.env_runners + settings.learners
 

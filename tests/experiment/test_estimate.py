@@ -1,14 +1,13 @@
 """What a dry run says of a grid is true, and saying it starts and writes nothing."""
 
 import json
-from typing import get_args
 
 import gymnasium as gym
 import pytest
 import ray
 
 from rllib_lpdm import tune
-from rllib_lpdm.algorithms.settings import Method
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment import estimate
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.estimate import CHECKPOINTS_KEPT, Probe, disk_bytes, plan, probe
@@ -132,7 +131,7 @@ def size_with_all_checkpoints(cell, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(("environment", "network"), [("CartPole-v1", SMALL), ("Hopper-v4", PAPER)])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("method", METHODS)
 def test_the_disk_of_a_cell_is_as_large_as_said(
     tmp_path, ray_session, environment, network, algorithm, method
 ):

@@ -146,3 +146,20 @@ def test_overwrite_deletes_nothing_where_ray_cannot_start(experiment, tmp_path, 
     with pytest.raises(ExperimentError, match="nobody answers"):
         run_experiment(experiment, tmp_path, overwrite=True)
     assert set(before) <= set(tmp_path.rglob("*"))
+
+
+def test_settings_of_another_algorithm_do_not_keep_a_cell_from_being_resumed(tmp_path):
+    def grid(clip_param):
+        settings = SETTINGS | {"clip_param": clip_param}
+        file = write(
+            tmp_path, "small.yaml", algorithms=["reinforce"], in_process=True, settings=settings
+        )
+        return load_experiment(file)
+
+    before = grid(0.2)
+    interrupt(before, tmp_path, 2)
+    folder = cell_folder(before, tmp_path)
+    run = read_run(folder)
+    assert "clip_param" not in run["settings"]
+    write_run(folder, run | {"settings": run["settings"] | {"clip_param": 0.2}})  # as it once was
+    assert not run_experiment(grid(0.3), tmp_path, resume=True).failed

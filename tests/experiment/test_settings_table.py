@@ -1,12 +1,7 @@
 """The documented settings are those of the schema."""
 
-from rllib_lpdm.algorithms.settings import BLACK_BOXES, METRICS, Activation, Neighbours
 from rllib_lpdm.experiment.settings_table import settings_table
 from rllib_lpdm.experiment.spec import CellSettings
-from rllib_lpdm.local_learning.activations import ACTIVATIONS
-from rllib_lpdm.local_learning.black_boxes import BLACK_BOXES as BLACK_BOX_FUNCTIONS
-from rllib_lpdm.local_learning.distances import METRICS as METRIC_FUNCTIONS
-from rllib_lpdm.local_learning.neighbours import NEIGHBOURS
 from tests.experiment.files import CONFIGS
 
 COLUMNS = 6
@@ -29,10 +24,3 @@ def test_every_setting_has_a_line_with_every_column():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == COLUMNS
         assert all(cells[:3] + cells[4:])  # the paper need not know a setting
-
-
-def test_the_names_that_a_setting_takes_are_those_that_exist():
-    assert list(METRIC_FUNCTIONS) == list(METRICS)
-    assert list(BLACK_BOX_FUNCTIONS) == list(BLACK_BOXES)
-    assert list(ACTIVATIONS) == list(Activation.__args__)
-    assert list(NEIGHBOURS) == list(Neighbours.__args__)

@@ -36,6 +36,8 @@ EVERYWHERE = {
     "bootstrap_truncated": False,
     "vf_loss_coeff": 0.5,
     "max_rows": None,
+}
+OF_PPO = {
     "episodes_per_iteration": 4,
     "num_epochs": 4,
     "minibatch_size": 128,
@@ -54,14 +56,18 @@ def grid():
 
 def expected_settings(environment, algorithm):
     sizes, lr, clip, std, normalization, reinforce, ppo = TABLE[environment]
-    return EVERYWHERE | {
-        "hidden_sizes": list(sizes),
-        "lr": lr,
-        "grad_clip": clip,
-        "action_std": std,
-        "return_normalization": normalization,
-        "iterations": ppo if algorithm == "ppo" else reinforce,
-    }
+    return (
+        EVERYWHERE
+        | (OF_PPO if algorithm == "ppo" else {})
+        | {
+            "hidden_sizes": list(sizes),
+            "lr": lr,
+            "grad_clip": clip,
+            "action_std": std,
+            "return_normalization": normalization,
+            "iterations": ppo if algorithm == "ppo" else reinforce,
+        }
+    )
 
 
 @pytest.mark.parametrize("environment", TABLE)

@@ -1,0 +1,50 @@
+import pickle
+
+import pytest
+
+from rllib_lpdm.algorithms.catalogue import ALGORITHMS
+from rllib_lpdm.algorithms.settings import PPOSettings, Settings
+from rllib_lpdm.experiment.cell import algorithm_config
+from rllib_lpdm.experiment.spec import Cell, CellSettings
+
+OF_PPO = PPOSettings.model_fields.keys() - Settings.model_fields.keys()
+
+
+def cell(algorithm, **settings):
+    return Cell("CartPole-v1", algorithm, "lpdm", 0, CellSettings(**settings))
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline"])
+def test_a_cell_of_reinforce_holds_no_settings_of_ppo(algorithm):
+    made = cell(algorithm, clip_param=0.3, lr=0.01, retries=7)
+    assert not OF_PPO & made.settings.model_dump().keys()
+    assert (made.settings.lr, made.settings.retries) == (0.01, 7)
+    assert made == cell(algorithm, clip_param=0.9, lr=0.01, retries=7)
+
+
+def test_a_cell_of_ppo_holds_its_settings():
+    assert cell("ppo", clip_param=0.3).settings.clip_param == 0.3
+    assert set(cell("ppo").settings.model_dump()) == set(CellSettings.model_fields)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_cell_can_be_sent_to_another_process(algorithm):
+    made = cell(algorithm, num_epochs=7, lr=0.01)
+    assert pickle.loads(pickle.dumps(made)) == made
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_cell_is_trained_with_its_settings(algorithm):
+    made = cell(algorithm, num_epochs=7, hidden_sizes=(8,), env_runners=0)
+    config = algorithm_config(made)
+    trained_with = config.settings().model_dump()
+    assert trained_with.items() <= made.settings.model_dump().items()
+    assert config.has_value_head == (algorithm != "reinforce")
+
+
+def test_episodes_of_an_iteration_are_those_of_the_config():
+    for algorithm, entry in ALGORITHMS.items():
+        made = cell(algorithm, episodes_per_iteration=9)
+        assert entry.episodes_per_iteration(made.settings) == (
+            algorithm_config(made).episodes_per_iteration
+        )
