@@ -2,14 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay together, for what they share; tests/conftest.py puts the long files first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test lint benchmark clean
+.PHONY: quickstart test coverage lint benchmark clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m rllib_lpdm.tune tune_configs/quickstart.yaml --overwrite
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+coverage: $(VENV)/installed
+	$(PYTEST) --cov
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,3 +1,9 @@
+import os
+
+# Before torch is imported, here and in every process that a test starts: small tensors gain nothing
+# from threads, and several processes of several threads each wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import gymnasium as gym
 import pytest
 import ray
@@ -5,7 +11,7 @@ import ray
 
 @pytest.fixture(scope="session")
 def ray_session():
-    """Ray on this machine, with CPUs enough for a few small actors."""
+    """Ray on this machine, with CPUs enough for a few small actors; one for all tests."""
     ray.init(
         num_cpus=4,
         include_dashboard=False,
@@ -20,3 +26,9 @@ def ray_session():
 def _quiet_gymnasium():
     """The paper's environments are asked for by name, old versions and all."""
     gym.logger.min_level = gym.logger.ERROR
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no process ends with a long one by itself."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
