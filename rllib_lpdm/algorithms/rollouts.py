@@ -34,6 +34,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
 from rllib_lpdm.algorithms.distributions import action_distribution
+from rllib_lpdm.algorithms.environments import EnvironmentMaker
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.module import Policy
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
@@ -289,7 +290,10 @@ class EpisodeRunner(EnvRunner, Checkpointable):
 def create_environment(
     env: Any, env_config: dict[str, Any], worker_index: int = 0, num_workers: int = 0
 ) -> gym.Env:
-    """One environment: of a gymnasium id, a name registered with Tune, or a callable."""
+    """One environment: of a maker, a gymnasium id, a name registered with Tune, or a callable."""
+    maker = EnvironmentMaker.of(env_config)
+    if maker is not None:
+        return maker(**{k: value for k, value in env_config.items() if k != maker.KEY})
     context = EnvContext(env_config, worker_index, num_workers=num_workers)
     if callable(env):
         return env(context)

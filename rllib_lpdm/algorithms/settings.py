@@ -128,7 +128,7 @@ class Settings(BaseModel):
     )
     gamma: float = setting(0.99, "Discount of the return.", ge=0, le=1)
     action_std: float = setting(
-        0.5, "Fixed standard deviation of the Gaussian policy, in action units.", gt=0
+        0.5, "Fixed standard deviation of the Gaussian policy, in action units.", ge=1e-6
     )
     return_normalization: Literal["batch", "running"] = setting(
         "batch",

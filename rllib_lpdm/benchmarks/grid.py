@@ -9,6 +9,7 @@ from typing import Any
 
 from ray import tune
 
+from rllib_lpdm.algorithms.environments import EnvironmentSpec
 from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.progress import Progress
@@ -39,12 +40,15 @@ class _Stub(tune.Trainable):
         return metrics
 
 
+ENVIRONMENTS = ("Hopper", "Walker2d", "Ant", "Pusher")
+
+
 def grid(cells: int = CELLS) -> list[Row]:
     """Expands an experiment, and runs its cells under Tune with a stub in the cells' place."""
     started = time.process_time()
     experiment = Experiment(
         name="grid",
-        environments=("CartPole-v1", "Hopper-v4", "Ant-v4", "Pusher-v4"),
+        environments=tuple(EnvironmentSpec(id=f"{name}-v4") for name in ENVIRONMENTS),
         algorithms=("reinforce", "ppo"),
         methods=("bp", "lpdm"),
         seeds=tuple(range(-(-cells // 16))),

@@ -41,7 +41,7 @@ def algorithm_config(cell: Cell) -> LocalConfig:
     """The RLlib config that trains a cell."""
     config = ALGORITHMS[cell.algorithm].config()
     own = cell.settings.model_dump(include=set(config.settings_class.model_fields))
-    config.environment(cell.environment)
+    config.environment(cell.maker.spec.id, env_config=cell.maker.env_config)
     config.training(method=cell.method, **own)
     config.debugging(seed=cell.seed)
     config.learners(num_learners=cell.settings.learners)

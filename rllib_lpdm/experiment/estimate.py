@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
@@ -160,7 +158,7 @@ def _left(cell: Cell, runs: dict[str, Any]) -> int:
 
 def _most_steps(cell: Cell, iterations: int) -> int | None:
     """Environment steps if every episode lasts to its time limit, None without one."""
-    limit = gym.spec(cell.environment).max_episode_steps
+    limit = cell.maker.spec.time_limit
     episodes = ALGORITHMS[cell.algorithm].episodes_per_iteration(cell.settings)
     return None if limit is None else iterations * episodes * limit
 

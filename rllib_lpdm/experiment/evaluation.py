@@ -24,7 +24,7 @@ from rllib_lpdm.algorithms.methods import Method
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.algorithms.settings import unknown_name
 from rllib_lpdm.experiment.cell import algorithm_config
-from rllib_lpdm.experiment.loading import shown, unknown_environment
+from rllib_lpdm.experiment.faults import unknown_environment
 from rllib_lpdm.experiment.records import (
     CHECKPOINTS,
     ITERATIONS_FILE,
@@ -43,6 +43,7 @@ from rllib_lpdm.experiment.spec import (
     VariantName,
 )
 from rllib_lpdm.experiment.video import DEFAULT_RATE, Filmed, gl_setting, headless, one_line, video
+from rllib_lpdm.results.messages import shown
 
 Array = NDArray[Any]
 CheckpointName = Literal["best", "last"]

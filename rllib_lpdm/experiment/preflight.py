@@ -11,6 +11,7 @@ import gymnasium as gym
 import torch
 
 from rllib_lpdm.algorithms.distributions import action_distribution
+from rllib_lpdm.algorithms.environments import EnvironmentMaker, EnvironmentSpec
 from rllib_lpdm.algorithms.module import hidden_layers, observation_size
 from rllib_lpdm.algorithms.preparation import (
     check_hidden_weights,
@@ -22,11 +23,12 @@ from rllib_lpdm.algorithms.preparation import (
 from rllib_lpdm.algorithms.rollouts import create_environment
 from rllib_lpdm.experiment.spec import PATHS, Cell, ExperimentError
 from rllib_lpdm.local_learning import LocalMLP
+from rllib_lpdm.results.messages import one_line
 
 FAULTS_LISTED = 10
 
 
-def check_environments(environments: Sequence[str]) -> None:
+def check_environments(environments: Sequence[EnvironmentSpec]) -> None:
     """Makes, resets and closes each environment once.
 
     Raises:
@@ -38,10 +40,15 @@ def check_environments(environments: Sequence[str]) -> None:
         try:
             _check(environment)
         except Exception as error:  # an environment may raise anything
-            reason = " ".join(str(error).split()) or type(error).__name__
-            faults.append(f"environments[{index}]: {environment}: {reason}{_way_out(environment)}")
+            reason = f"{one_line(error)}{_way_out(environment.id)}"
+            faults.append(f"environments[{index}]: {environment.label}: {reason}")
     if faults:
         raise ExperimentError("\n".join(faults))
+
+
+def endless(environments: Iterable[EnvironmentSpec]) -> list[str]:
+    """Names of the environments whose episodes gymnasium does not end after some time."""
+    return [one.label for one in environments if one.time_limit is None]
 
 
 def check_networks(cells: Sequence[Cell]) -> None:
@@ -71,7 +78,9 @@ def check_networks(cells: Sequence[Cell]) -> None:
         if settings.pretrain_from is not None:
             recordings[settings.pretrain_from].setdefault(cell.environment, cell)
 
-    faults, space = _Faults(), functools.cache(_observation_space)
+    makers = {cell.environment: cell.maker for cell in cells}
+    space = functools.cache(lambda environment: _observation_space(makers[environment]))
+    faults = _Faults()
     for cell in networks.values():
         with faults.of(cell):
             _network(cell, space(cell.environment))
@@ -107,8 +116,7 @@ class _Faults:
         try:
             yield
         except Exception as error:  # an environment may raise anything
-            text = "".join(c if c.isprintable() else " " for c in str(error))
-            self._cells.setdefault(" ".join(text.split()) or type(error).__name__, cell)
+            self._cells.setdefault(one_line(error), cell)
 
     def raise_any(self) -> None:
         lines = [f"{cell.name}: {reason}" for reason, cell in self._cells.items()]
@@ -124,14 +132,14 @@ def _network(cell: Cell, space: gym.Space) -> LocalMLP:
         return hidden_layers(space, cell.settings.hidden_sizes, cell.settings.conv_layers)
 
 
-def _observation_space(environment: str) -> gym.Space:
-    env = create_environment(environment, {})
+def _observation_space(maker: EnvironmentMaker) -> gym.Space:
+    env = create_environment(maker.spec.id, maker.env_config)
     env.close()
     return env.observation_space
 
 
-def _check(environment: str) -> None:
-    env = create_environment(environment, {})
+def _check(environment: EnvironmentSpec) -> None:
+    env = create_environment(environment.id, EnvironmentMaker(environment).env_config)
     try:
         observation_size(env.observation_space)
         action_distribution(env.action_space, action_std=1.0)

@@ -11,22 +11,26 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
     create_model,
     field_validator,
 )
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS, SETTINGS_CLASSES, AlgorithmName
+from rllib_lpdm.algorithms.environments import (
+    EnvironmentMaker,
+    EnvironmentSpec,
+    Name,
+    name_with,
+)
 from rllib_lpdm.algorithms.methods import Method
 from rllib_lpdm.algorithms.settings import Settings, is_dotted_name, refuse_booleans, setting
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$")]
+VariantName = Annotated[str, AfterValidator(name_with(".-"))]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 MOST_CELLS = 100_000
 PATHS = ("init_hidden_from", "pretrain_from")  # settings that name files
@@ -194,7 +198,13 @@ class ExperimentFile(BaseModel):
         return refuse_booleans(value)
 
     name: Name | None = Field(None, description="The results folder's name; the file's by default.")
-    environments: list[str] | None = Field(None, min_length=1)
+    throwaway: bool | None = Field(
+        None,
+        description="Results of no value: a run replaces those of the one before. Not extended.",
+    )
+    environments: list[EnvironmentSpec] | None = Field(
+        None, min_length=1, description="Ids, or mappings that say how they are made."
+    )
     algorithms: list[AlgorithmName] | None = Field(None, min_length=1)
     methods: list[Method] | None = Field(None, min_length=1)
     seeds: Annotated[int, Field(ge=1, le=100_000)] | list[Seed] | None = Field(
@@ -212,7 +222,18 @@ class ExperimentFile(BaseModel):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: what distinguishes it, and the settings of its algorithm, no others."""
+    """One run: what distinguishes it, and the settings of its algorithm, no others.
+
+    Attributes:
+        environment: its name; a gymnasium id where ``environment_spec`` says nothing else.
+        algorithm: how it is trained.
+        method: what trains the hidden layers.
+        seed: of everything random.
+        settings: those of its algorithm, and how the cell is run.
+        variant: the named set of settings, None without variants.
+        environment_spec: how the environment is made; None for that of the id.
+        imports: modules that register the environment.
+    """
 
     environment: str
     algorithm: AlgorithmName
@@ -220,6 +241,14 @@ class Cell:
     seed: int
     settings: RunSettings
     variant: str | None = None
+    environment_spec: EnvironmentSpec | None = None
+    imports: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def maker(self) -> EnvironmentMaker:
+        """Makes the environment, in any process."""
+        spec = self.environment_spec or EnvironmentSpec(id=self.environment)
+        return EnvironmentMaker(spec, self.imports)
 
     def __post_init__(self) -> None:
         if isinstance(self.settings, CellSettings):
@@ -244,7 +273,7 @@ class Experiment:
     """
 
     name: str
-    environments: tuple[str, ...]
+    environments: tuple[EnvironmentSpec, ...]
     algorithms: tuple[AlgorithmName, ...]
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
@@ -252,6 +281,8 @@ class Experiment:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     in_process: bool = False
+    throwaway: bool = False
+    imports: tuple[str, ...] = ()
     source: str = "experiment"
 
     def cells(self) -> list[Cell]:
@@ -278,13 +309,15 @@ class Experiment:
     def _expand(self) -> Iterator[Cell]:
         variants: Sequence[str | None] = list(self.variants) or [None]
         settings: dict[tuple[Any, ...], RunSettings] = {}
-        for seed, environment, algorithm, method, variant in itertools.product(
+        for seed, made, algorithm, method, variant in itertools.product(
             self.seeds, self.environments, self.algorithms, self.methods, variants
         ):
-            key = (environment, algorithm, method, variant)
+            key = (made.label, algorithm, method, variant)
             if key not in settings:
                 settings[key] = self._settings(*key)
-            yield Cell(environment, algorithm, method, seed, settings[key], variant)
+            spec = None if made.is_plain else made
+            of_run = (seed, settings[key], variant, spec, self.imports)
+            yield Cell(made.label, algorithm, method, *of_run)
 
     def _settings(
         self, environment: str, algorithm: str, method: str, variant: str | None

@@ -28,6 +28,10 @@ def override(when, setting="lr: 0.1"):
     return GOOD + f"overrides:\n  - {{when: {{}}, set: {{}}}}\n  - {{{when}, set: {{{setting}}}}}\n"
 
 
+def environment(text):
+    return changed("Acrobot-v1", text)
+
+
 HUGE = "0x" + "f" * 5000  # more digits than Python prints
 MISSPELLED = {
     "key": (GOOD + "enviroments: [x]\n", ["'enviroments'", "did you mean 'environments'?"]),
@@ -53,6 +57,24 @@ MISSPELLED = {
         override("when: {enviroment: CartPole-v1}"),
         ["overrides[1].when", "did you mean 'environment'?"],
     ),
+    "environment's key": (
+        environment("{id: Acrobot-v1, kwarg: {}}"),
+        ["environments[1]: ", "did you mean 'kwargs'?"],
+    ),
+    "environment's wrapper": (
+        environment("{id: Acrobot-v1, wrappers: [FrameStackObservations]}"),
+        ["environments[1].wrappers[0]: ", "did you mean 'FrameStackObservation'?"],
+    ),
+    "wrapper's key": (
+        environment("{id: Acrobot-v1, wrappers: [{name: ClipReward, kwarg: {}}]}"),
+        ["environments[1].wrappers[0]: ", "did you mean 'kwargs'?"],
+    ),
+    "override's environment, of which one is named": (
+        override("when: {environment: short-act}").replace(
+            "Acrobot-v1", "{id: Acrobot-v1, name: short-acro}"
+        ),
+        ["overrides[1].when.environment: ", "did you mean 'short-acro'?"],
+    ),
     "algorithm": (changed("ppo", "pppo"), ["algorithms[0]: ", "'pppo'", "'ppo'"]),
     "method": (changed("lpdm", "lpmd"), ["methods[0]: ", "'lpmd'", "'lpdm'"]),
     "condition's algorithm": (
@@ -74,7 +96,38 @@ WRONG_VALUES = {
     "fraction of a count": (changed("2}", "1.5}"), ["settings.iterations: ", "1.5"]),
     "width of zero": (setting("hidden_sizes: [8, 0]"), ["settings.hidden_sizes[1]: ", "0"]),
     "number for a list": (setting("hidden_sizes: 8"), ["settings.hidden_sizes: ", "8"]),
-    "word for a list": (changed("[ppo]", "ppo"), ["algorithms: ", "'ppo'"]),
+    "word for a list": (changed("[ppo]", "ppo"), ["algorithms: ", "'ppo'", "write [ppo]"]),
+    "convolution of two numbers": (
+        setting("conv_layers: [[8, 2]]"),
+        ["settings.conv_layers[0][2]: ", "required", "[8, 2]"],
+    ),
+    "convolution of no numbers": (setting("conv_layers: [[]]"), ["settings.conv_layers[0][0]: "]),
+    "convolution of four numbers": (
+        setting("conv_layers: [[8, 2, 1, 1]]"),
+        ["settings.conv_layers[0]: ", "[8, 2, 1, 1]"],
+    ),
+    "deviation that float32 knows as zero": (
+        setting("action_std: 1.0e-320"),
+        ["settings.action_std: ", "1e-320"],
+    ),
+    "environment without an id": (environment("{name: x}"), ["environments[1].id: ", "required"]),
+    "number for an environment": (environment("3"), ["environments[1]: ", "'id'", "3"]),
+    "no time": (
+        environment("{id: Acrobot-v1, max_episode_steps: 0}"),
+        ["environments[1].max_episode_steps: ", "0"],
+    ),
+    "truth for steps": (
+        environment("{id: Acrobot-v1, max_episode_steps: true}"),
+        ["environments[1].max_episode_steps: ", "True"],
+    ),
+    "arguments that JSON cannot write": (
+        environment("{id: Acrobot-v1, kwargs: {size: .nan}}"),
+        ["environments[1].kwargs: ", "JSON"],
+    ),
+    "time limit among the arguments": (
+        environment("{id: Acrobot-v1, kwargs: {max_episode_steps: 3}}"),
+        ["environments[1].kwargs: ", "'max_episode_steps'"],
+    ),
     "override's value": (override("when: {}", "lr: -1"), ["overrides[1].set.lr: ", "-1"]),
     "variant's value": (GOOD + "variants: {a: {lr: 0}}\n", ["variants.a.lr: ", "0"]),
     "number too long to print": (setting(f"lr: {HUGE}"), ["settings.lr: "]),
@@ -94,6 +147,10 @@ WRONG_LISTS = {
         changed("Acrobot-v1", "CartPole-v1"),
         ["environments: ", "'CartPole-v1'", "twice"],
     ),
+    "repeated name": (
+        environment("{id: Acrobot-v1, name: CartPole-v1}"),
+        ["environments: ", "'CartPole-v1'", "twice"],
+    ),
     "repeated method": (changed("[lpdm]", "[lpdm, lpdm]"), ["methods: ", "'lpdm'", "twice"]),
     "repeated seed": (GOOD + "seeds: [4, 4]\n", ["seeds: ", "4", "twice"]),
     "repeated key": (GOOD + "seeds: 1\nseeds: 2\n", ["'seeds'", "twice"]),
@@ -109,8 +166,26 @@ DANGEROUS = {
     "name that escapes": (GOOD + "name: ../x\n", ["name: ", "'../x'"]),
     "absolute name": (GOOD + "name: /tmp/x\n", ["name: ", "'/tmp/x'"]),
     "parent as a name": (GOOD + "name: ..\n", ["name: ", "'..'"]),
-    "variant that escapes": (GOOD + "variants: {../x: {lr: 1}}\n", ["variants", "'../x'"]),
-    "file that contains itself": (GOOD + "variants: &v {a: *v}\n", ["variants.a: "]),
+    "variant that escapes": (GOOD + "variants: {../x: {lr: 1}}\n", ["variants", "letters, digits"]),
+    "environment's name that escapes": (
+        environment("{id: Acrobot-v1, name: ../x}"),
+        ["environments[1].name: ", "letters, digits", "'../x'"],
+    ),
+    "module of an environment": (
+        environment("{id: 'antigravity:Acrobot-v1'}"),
+        ["environments[1]: ", "unknown environment"],
+    ),
+    "module to import by itself": (GOOD + "imports: [antigravity]\n", ["'imports'"]),
+    "wrapper that is code": (
+        environment("{id: Acrobot-v1, wrappers: [antigravity.Wrapper]}"),
+        ["environments[1].wrappers[0]: ", "unknown wrapper"],
+    ),
+    "wrapper with a memory": (
+        environment("{id: Acrobot-v1, wrappers: [NormalizeReward]}"),
+        ["environments[1].wrappers[0]: ", "from one episode to the next", "'NormalizeReward'"],
+    ),
+    "alias": (GOOD + "variants: {a: &a {lr: 1}, b: *a}\n", ["alias", "line 5"]),
+    "file that contains itself": (GOOD + "variants: &v {a: *v}\n", ["alias", "line 5"]),
 }
 NOT_EXPERIMENTS = {
     "nothing": ("", ["mapping"]),

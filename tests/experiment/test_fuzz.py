@@ -54,7 +54,9 @@ def outcome(path, changes=()):
     assert SAFE.fullmatch(experiment.name)
     assert all(SAFE.fullmatch(cell.name) for cell in cells)
     assert len({cell.name for cell in cells}) == len(cells)
-    json.dumps([cell.settings.model_dump(mode="json") for cell in cells[:100]], allow_nan=False)
+    for cell in cells[:100]:
+        for part in filter(None, (cell.settings, cell.environment_spec)):
+            json.dumps(part.model_dump(mode="json"), allow_nan=False)
     return cells
 
 
@@ -78,7 +80,9 @@ SCALARS = (
     | st.datetimes(timezones=st.sampled_from([None, datetime.UTC]))
 )
 KEYS = (
-    st.sampled_from([*ExperimentFile.model_fields, *CellSettings.model_fields, "when", "set"])
+    st.sampled_from(
+        [*ExperimentFile.model_fields, *CellSettings.model_fields, "when", "set", "id", "kwargs"]
+    )
     | TEXTS
     | NUMBERS
     | st.none()
@@ -107,11 +111,22 @@ SETTINGS = st.fixed_dictionaries(
 CONDITIONS = st.fixed_dictionaries(
     {}, optional={"environment": st.just("CartPole-v1"), "method": st.lists(st.just("bp"))}
 )
+IDS = st.lists(st.sampled_from(sorted(gym.registry)), min_size=1, max_size=3, unique=True)
+DESCRIBED = st.fixed_dictionaries(
+    {"id": st.sampled_from(sorted(gym.registry)), "name": st.from_regex(r"\A[a-z0-9.-]{1,5}\Z")},
+    optional={
+        "kwargs": st.dictionaries(st.just("size"), st.integers(0, 9)),
+        "max_episode_steps": st.integers(1, 999),
+        "wrappers": st.lists(
+            st.sampled_from(
+                ["ClipReward", {"name": "MaxAndSkipObservation", "kwargs": {"skip": 2}}]
+            )
+        ),
+    },
+)
 FILES = st.fixed_dictionaries(
     {
-        "environments": st.lists(
-            st.sampled_from(sorted(gym.registry)), min_size=1, max_size=3, unique=True
-        ),
+        "environments": IDS | st.lists(DESCRIBED, min_size=1, max_size=1),
         "algorithms": st.sampled_from([["ppo"], ["reinforce", "reinforce_baseline"]]),
         "methods": st.sampled_from([["bp"], ["lpdm", "lpdm_guided", "frozen"]]),
         "settings": SETTINGS.map(lambda some: {"iterations": 3, **some}),
@@ -156,9 +171,16 @@ def damaged_files(draw):
     return content
 
 
+class Dumper(yaml.SafeDumper):
+    """Writes out what stands in a tree twice."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
 def written(path, content):
-    """The tree as YAML, aliases and tags and all."""
-    path.write_text(yaml.dump(content, Dumper=yaml.SafeDumper, allow_unicode=True), "utf-8")
+    """The tree as YAML, tags and all."""
+    path.write_text(yaml.dump(content, Dumper=Dumper, allow_unicode=True), "utf-8")
     return path
 
 
@@ -180,7 +202,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-@fuzzed(250)
+@fuzzed(100)
 @given(data=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8")))
 def test_any_bytes_are_refused_in_one_line(folder, data):
     path = folder / "file.yaml"
@@ -188,29 +210,29 @@ def test_any_bytes_are_refused_in_one_line(folder, data):
     assert isinstance(outcome(path), str)
 
 
-@fuzzed(250)
+@fuzzed(150)
 @given(tree=TREES | st.dictionaries(KEYS, TREES, max_size=6))
 def test_any_tree_is_a_grid_or_one_line(folder, tree):
     outcome(written(folder / "file.yaml", tree))
 
 
-@fuzzed(400)
+@fuzzed(250)
 @given(content=damaged_files())
 def test_a_good_file_with_wrong_parts_is_a_grid_or_one_line(folder, content):
     outcome(written(folder / "file.yaml", content))
 
 
-@fuzzed(100)
+@fuzzed(60)
 @given(content=FILES)
 def test_a_good_file_is_a_grid(folder, content):
     content["variants"] = {"only": {}}
     assert not isinstance(outcome(written(folder / "file.yaml", content)), str)
 
 
-@fuzzed(250)
+@fuzzed(150)
 @given(data=st.data())
 def test_a_file_with_yaml_of_any_kind_spliced_in_is_a_grid_or_one_line(folder, data):
-    text = GOOD + "seeds: 2\nvariants: {a: &a {lr: 0.1}, b: {<<: *a}}\n"
+    text = GOOD + "seeds: 2\nvariants: {a: &a {lr: 0.1}, b: {gamma: 0.5}}\n"
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(text)))
         end = start + data.draw(st.integers(0, 12))
@@ -220,7 +242,7 @@ def test_a_file_with_yaml_of_any_kind_spliced_in_is_a_grid_or_one_line(folder, d
     outcome(folder / "file.yaml")
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(far=damaged_files(), near=damaged_files(), extends=st.just("near.yaml") | TREES)
 def test_files_that_extend_wrong_files_are_a_grid_or_one_line(folder, far, near, extends):
     written(folder / "far.yaml", far)
@@ -236,7 +258,7 @@ PATHS = st.sampled_from(
 )
 
 
-@fuzzed(250)
+@fuzzed(120)
 @given(
     changes=st.lists(
         st.builds(
@@ -258,28 +280,15 @@ def test_any_change_from_the_command_line_is_a_grid_or_one_line(folder, changes)
 # -- files made to take for ever ------------------------------------------------------------------
 
 
-def doubling(levels, pattern):
-    """Lines of which each names the one before it twice."""
-    return "".join(
-        f"  v{i}: &v{i} " + (pattern.format(f"*v{i - 1}") if i else "{lr: 1}") + "\n"
-        for i in range(levels)
-    )
-
-
 BOMBS = {
-    "lists of lists": GOOD + "variants:\n" + doubling(40, "[{0}, {0}]"),
-    "mappings of mappings": GOOD + "variants:\n" + doubling(40, "{{a: {0}, b: {0}}}"),
-    "merged mappings": GOOD + "variants:\n" + doubling(40, "{{<<: [{0}, {0}]}}"),
-    "keys of lists": GOOD + "variants:\n" + doubling(40, "{{? [{0}, {0}] : 1}}"),
-    "a value of lists": GOOD.replace(
+    "lists of lists": GOOD.replace(
         "1.0e-3",
         "[&a0 [1], " + ", ".join(f"&a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)) + "]",
     ),
-    "overrides of long lists": GOOD
+    "a mapping merged into itself": GOOD + "variants: &v {<<: *v, a: &a {<<: [*v, *a]}}\n",
+    "a long list many times": GOOD
     + f"overrides:\n  - &o {{when: {{method: [{'bp, ' * 3000}bp]}}, set: {{}}}}\n"
     + "  - *o\n" * 3000,
-    "a mapping in itself": GOOD + "variants: &v {a: {b: *v, c: *v}}\n",
-    "a mapping merged into itself": GOOD + "variants: &v {<<: *v, a: &a {<<: [*v, *a]}}\n",
     "many keys": "{" + ", ".join(f"k{i}: 1" for i in range(9000)) + "}",
     "one key many times": "{" + "k: 1, " * 15_000 + "}",
     "brackets": "[" * 90_000,
@@ -300,7 +309,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_a_file_made_to_take_for_ever_is_read_soon_and_in_little_memory(tmp_path, kind):
+def test_a_file_made_to_take_for_ever_is_read_soon(tmp_path, kind):
     path = tmp_path / "file.yaml"
     path.write_text(BOMBS[kind])
     started = time.process_time()
@@ -308,14 +317,14 @@ def test_a_file_made_to_take_for_ever_is_read_soon_and_in_little_memory(tmp_path
     assert time.process_time() - started < 10
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BOMBS if "mapping" in kind or "lists" in kind])
+@pytest.mark.parametrize("kind", [kind for kind in BOMBS if "list" in kind or "mapping" in kind])
 def test_aliases_are_not_written_out_in_memory(tmp_path, kind):
     path = tmp_path / "file.yaml"
     path.write_text(BOMBS[kind])
     tracemalloc.start()
     try:
-        outcome(path)
-        assert tracemalloc.get_traced_memory()[1] < 200e6
+        assert "alias" in outcome(path)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
+from rllib_lpdm.algorithms.environments import EnvironmentSpec
 from rllib_lpdm.experiment import preflight
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import check_environments
@@ -50,9 +51,13 @@ def tiny(monkeypatch):
         del gym.registry[name]
 
 
+def specs(*ids):
+    return [EnvironmentSpec(id=one) for one in ids]
+
+
 def faults(environments):
     with pytest.raises(ExperimentError) as error:
-        check_environments(environments)
+        check_environments(specs(*environments))
     return str(error.value).splitlines()
 
 
@@ -73,12 +78,12 @@ def mujoco_version(monkeypatch, version):
 
 def test_arrays_with_discrete_or_continuous_actions_pass(tiny):
     check_environments(
-        [
+        specs(
             tiny("TinyContinuous-v0"),
             tiny("TinyDiscrete-v0", actions=Discrete(3, start=-1)),
             tiny("TinyImage-v0", observations=Box(0, 255, (4, 4), np.uint8)),
             "CartPole-v1",
-        ]
+        )
     )
     assert Tiny.open == 0
 

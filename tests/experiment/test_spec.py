@@ -1,6 +1,7 @@
 """How experiment files combine, and the cells they expand into."""
 
 import itertools
+import json
 
 import pytest
 
@@ -80,14 +81,6 @@ def test_a_name_that_is_good_for_a_file_is_good_for_its_entry(tmp_path):
     assert load_experiment(write(tmp_path, name="appendix_a")).name == "appendix_a"
 
 
-def test_a_file_may_share_entries_by_yaml_merge_keys(tmp_path):
-    path = write(tmp_path)
-    with path.open("a") as file:
-        file.write("variants:\n  a: &a {lr: 0.5}\n  b: {<<: *a, gamma: 0.5}\n")
-    settings = load_experiment(path).cells()[1].settings
-    assert (settings.lr, settings.gamma) == (0.5, 0.5)
-
-
 @pytest.mark.parametrize(
     ("when", "matched"),
     [
@@ -163,6 +156,36 @@ def test_set_replaces_the_lists_that_the_file_and_its_base_give(tmp_path):
     assert (experiment.name, experiment.in_process) == ("other", True)
 
 
+def test_an_environment_may_be_described_and_is_known_by_its_name(tmp_path):
+    described = {
+        "id": "CartPole-v1",
+        "name": "short",
+        "kwargs": {"sutton_barto_reward": True},
+        "max_episode_steps": 7,
+        "wrappers": ["FlattenObservation", {"name": "ClipReward", "kwargs": {"max_reward": 1}}],
+    }
+    overrides = [{"when": {"environment": "short"}, "set": {"gamma": 0.5}}]
+    path = write(tmp_path, environments=["CartPole-v1", described], overrides=overrides)
+    plain, short = load_experiment(path).cells()
+    assert (plain.name, plain.environment_spec, plain.settings.gamma) == (
+        *("CartPole-v1_ppo_lpdm_s0", None, 0.99),
+    )
+    assert (short.name, short.environment, short.settings.gamma) == (
+        *("short_ppo_lpdm_s0", "short", 0.5),
+    )
+    env = short.maker()
+    env.reset(seed=0)
+    steps = 1
+    while not any(env.step(steps % 2)[2:4]):
+        steps += 1
+    assert steps == short.maker.spec.time_limit == 7
+    assert [type(e).__name__ for e in (env, env.env)] == ["ClipReward", "FlattenObservation"]
+    assert env.unwrapped._sutton_barto_reward
+    assert not plain.maker.env_config
+    (only,) = load_experiment(path, [f"environments=[{json.dumps(described)}]"]).cells()
+    assert only == short
+
+
 def test_set_takes_yaml_and_the_last_of_two_wins(tmp_path):
     changes = ["settings.hidden_sizes=[8, 4]", "settings.grad_clip=null", "settings.lr=1.0e-2"]
     (cell,) = load_experiment(write(tmp_path), [*changes, "settings.lr=0.5"]).cells()
@@ -176,6 +199,8 @@ def test_set_takes_yaml_and_the_last_of_two_wins(tmp_path):
     [
         ("seeds", ["PATH=VALUE"]),
         ("seed=5", ["did you mean 'seeds'"]),
+        ("lr=0.1", ["settings.lr="]),
+        ("environments=Hopper-v4", ["environments: ", "write [Hopper-v4]"]),
         ("settings.lrr=1", ["did you mean 'lr'"]),
         ("settings.lr=-1", ["greater than 0", "settings.lr: "]),
         ("settings.lr=.nan", ["finite"]),

@@ -1,0 +1,42 @@
+"""Parts of messages: whatever a file or an error says, it is short, printable and on one line."""
+
+import difflib
+import reprlib
+from collections.abc import Iterable
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """A text on one line, without control characters.
+
+    Args:
+        text: anything; of an error its message, or its class where it has none.
+        limit: characters; of a longer text the beginning, with dots.
+    """
+    words = "".join(c if c.isprintable() else " " for c in str(text)).split()
+    line = " ".join(words) or (type(text).__name__ if isinstance(text, BaseException) else "")
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a message: at most 80 characters, whatever it is."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number of very many digits"
+    return one_line(text, 80)
+
+
+def unknown_name(name: str, known: Iterable[str], kind: str = "setting") -> str:
+    """One sentence that refuses a name and offers the nearest one that exists."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(name[:80], known, n=1)
+    hint = (
+        f"did you mean {matches[0]!r}?"
+        if matches
+        else f"choose from {one_line(', '.join(known), 700)}"
+    )
+    return f"unknown {kind} {shown(name)}, {hint}"
