@@ -18,8 +18,8 @@ from rllib_lpdm.experiment.preflight import (
 from rllib_lpdm.experiment.runner import existing_runs, run_experiment
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.storage import results_folder
+from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.experiment.trials import quiet_environments
-from rllib_lpdm.experiment.wandb import MODES, resolve_mode
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,8 +15,9 @@ from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.records import IterationLog, provenance, write_run
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment
+from rllib_lpdm.experiment.trackers.follower import CellFollower
+from rllib_lpdm.experiment.trackers.wandb import wandb_follower
 from rllib_lpdm.experiment.trials import TrialWatch, run_trials
-from rllib_lpdm.experiment.wandb import WandbSink
 
 CELLS = 10_000
 
@@ -62,7 +63,7 @@ def grid(cells: int = CELLS) -> list[Row]:
         "session": "",
     }
     progress = Progress(all_cells, {}, stream=io.StringIO())
-    watch = TrialWatch(all_cells, job, progress, WandbSink("disabled", Path(), "grid"))
+    watch = TrialWatch(all_cells, job, progress, CellFollower(None))
     run_trials(job, watch, trainable=_Stub)
     if len(watch.ended) != cells:
         raise RuntimeError(f"{cells - len(watch.ended)} of {cells} stubs did not end")
@@ -75,7 +76,7 @@ def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
     per_report = 25
     with tempfile.TemporaryDirectory() as directory:
         folders = [_written_cell(Path(directory) / f"cell{k}", k) for k in range(cells)]
-        sink = WandbSink("offline", Path(directory), "benchmark")
+        sink = wandb_follower("offline", Path(directory), "benchmark")
         opened = (0, 0.0)
         for report in range(reports + 1):
             for folder, log in folders:
@@ -110,7 +111,7 @@ def _row(iteration: int) -> dict[str, float]:
     }
 
 
-def _wait_until(sink: WandbSink, rows: int) -> None:
+def _wait_until(sink: CellFollower, rows: int) -> None:
     deadline = time.monotonic() + 120
     while sink.rows < rows:
         if time.monotonic() > deadline:

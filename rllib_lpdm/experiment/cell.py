@@ -30,7 +30,7 @@ from rllib_lpdm.experiment.records import (
 )
 from rllib_lpdm.experiment.spec import Cell
 from rllib_lpdm.experiment.storage import RemoteCell
-from rllib_lpdm.experiment.tensorboard import TensorBoardLog
+from rllib_lpdm.experiment.trackers import Tracker, trackers_of
 
 
 class SupersededError(RuntimeError):
@@ -67,7 +67,7 @@ class CellRun:
         self._reports = 0
         self._algo: LocalAlgorithm | None = None
         self._log: IterationLog | None = None
-        self._board: TensorBoardLog | None = None
+        self._trackers: list[Tracker] = []
         self._remote: RemoteCell | None = None
         self.folder = home
         if is_remote(home):
@@ -93,8 +93,9 @@ class CellRun:
         if checkpoint is not None:
             _restore(self._algo, checkpoint[0])
         self._log = IterationLog(self.folder, self.algo.iterations_done)
-        if self.cell.settings.tensorboard:
-            self._board = TensorBoardLog(self.folder, self.algo.iterations_done)
+        for tracker in trackers_of(self.cell.settings):
+            tracker.begin(self.folder, self._record, self.algo.iterations_done)
+            self._trackers.append(tracker)
         if self.finished:  # the process ended between its last checkpoint and saying so
             self._write("finished")
 
@@ -144,8 +145,8 @@ class CellRun:
         rows = self.algo.iteration_rows
         self._check_owner()
         self._log.append(rows)
-        if self._board is not None:
-            self._board.append(rows)
+        for tracker in self._trackers:
+            tracker.rows(rows)
         self._reports += 1
         if self.finished or self._reports % self.cell.settings.checkpoint_interval == 0:
             save_checkpoint(self.folder, self.algo, self._log.returns, self._check_owner)
@@ -172,8 +173,9 @@ class CellRun:
             self._algo.stop()
         if self._log is not None:
             self._log.close()
-        if self._board is not None:
-            self._board.close()
+        status = self._record["status"]
+        for tracker in self._trackers:
+            tracker.end("interrupted" if status == "running" else status)
         if self._remote is not None:
             shutil.rmtree(self.folder.parent, ignore_errors=True)
 

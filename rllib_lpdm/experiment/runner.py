@@ -23,6 +23,7 @@ from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.records import RUN_FILE, checkpoints, is_remote
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment, ExperimentError
 from rllib_lpdm.experiment.storage import read_runs, results_folder
+from rllib_lpdm.experiment.trackers.wandb import wandb_follower
 from rllib_lpdm.experiment.trials import (
     TrialWatch,
     check_resources,
@@ -30,7 +31,6 @@ from rllib_lpdm.experiment.trials import (
     run_trials,
     termination_as_interrupt,
 )
-from rllib_lpdm.experiment.wandb import WandbSink
 
 PLAN_FILE, LOCK_FILE = ".experiment.json", ".lock"
 # what is in the folder besides cells
@@ -101,7 +101,7 @@ def run_experiment(
             "session": uuid.uuid4().hex,
         }
         wandb_files = Path(f"{experiment.name}-wandb") if is_remote(folder) else folder
-        sink = WandbSink(wandb, wandb_files, experiment.name)
+        sink = wandb_follower(wandb, wandb_files, experiment.name)
         progress = Progress(
             cells, {name: runs[name].get("score") for name in finished}, begun=_begun(runs)
         )

@@ -15,7 +15,7 @@ from rllib_lpdm.experiment.records import (
     read_run,
 )
 from rllib_lpdm.experiment.spec import ExperimentError
-from rllib_lpdm.experiment.tensorboard import FOLDER as TENSORBOARD
+from rllib_lpdm.experiment.trackers.tensorboard import FOLDER as TENSORBOARD
 
 
 def results_folder(output: str | Path) -> Path:

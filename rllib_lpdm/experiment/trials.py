@@ -31,7 +31,7 @@ from rllib_lpdm.experiment.cell import (
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.records import checkpoints, is_remote, read_run, write_run
 from rllib_lpdm.experiment.spec import Cell, ExperimentError, RunSettings
-from rllib_lpdm.experiment.wandb import WandbSink
+from rllib_lpdm.experiment.trackers.follower import CellFollower
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 AWS_SECRETS = (
@@ -155,7 +155,7 @@ class TrialWatch(tune.Callback):
     """
 
     def __init__(
-        self, cells: Sequence[Cell], job: dict[str, Any], progress: Progress, wandb: WandbSink
+        self, cells: Sequence[Cell], job: dict[str, Any], progress: Progress, wandb: CellFollower
     ) -> None:
         self._job, self._progress, self._wandb = job, progress, wandb
         self._recorded: Counter[str] = Counter()  # failures in run.json that were reckoned with

@@ -10,8 +10,8 @@ import pytest
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.experiment.storage import results_folder
-from rllib_lpdm.experiment.tensorboard import TensorBoardLog
-from rllib_lpdm.experiment.wandb import metric_name
+from rllib_lpdm.experiment.trackers.tensorboard import TensorBoard
+from rllib_lpdm.results.columns import metric_name
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 
@@ -52,6 +52,12 @@ def of_rows(rows):
     )
 
 
+def begun(folder, done=0):
+    board = TensorBoard()
+    board.begin(folder, {}, done)
+    return board
+
+
 def rows_of(folder):
     with (folder / "iterations.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -65,29 +71,29 @@ def rows(first, last, offset=0.0):
 
 
 def test_every_value_of_every_row_is_there_once(tmp_path):
-    board = TensorBoardLog(tmp_path)
-    board.append(rows(1, 2))
-    board.append(rows(3, 3))
-    board.close()
+    board = begun(tmp_path)
+    board.rows(rows(1, 2))
+    board.rows(rows(3, 3))
+    board.end("finished")
     assert Counter(shown(tmp_path)) == of_rows(rows(1, 3))
 
 
 def test_rows_can_be_read_while_the_file_is_open(tmp_path):
-    board = TensorBoardLog(tmp_path)
-    board.append(rows(1, 2))
+    board = begun(tmp_path)
+    board.rows(rows(1, 2))
     assert Counter(shown(tmp_path)) == of_rows(rows(1, 2))
-    board.close()
+    board.end("finished")
 
 
 @pytest.mark.parametrize("done", [0, 2, 4, 5])
 def test_rows_past_the_checkpoint_are_replaced(tmp_path, done):
     """Also those of a process that had not saved a checkpoint yet."""
-    lost = TensorBoardLog(tmp_path)
-    lost.append(rows(1, 5, offset=100.0))
-    board = TensorBoardLog(tmp_path, done)
-    board.append(rows(done + 1, 6))
-    board.close()
-    lost.close()
+    lost = begun(tmp_path)
+    lost.rows(rows(1, 5, offset=100.0))
+    board = begun(tmp_path, done)
+    board.rows(rows(done + 1, 6))
+    board.end("finished")
+    lost.end("interrupted")
     expected = [*rows(1, 5, offset=100.0)[:done], *rows(done + 1, 6)]
     assert Counter(shown(tmp_path)) == of_rows(expected)
 

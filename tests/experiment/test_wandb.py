@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from rllib_lpdm.experiment import dashboard
-from rllib_lpdm.experiment import wandb as sink_module
 from rllib_lpdm.experiment.records import write_run
 from rllib_lpdm.experiment.spec import ExperimentError
-from rllib_lpdm.experiment.wandb import WandbSink, metric_name, resolve_mode
+from rllib_lpdm.experiment.trackers import dashboard
+from rllib_lpdm.experiment.trackers import wandb as tracker_module
+from rllib_lpdm.experiment.trackers.wandb import wandb_follower
+from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.results.columns import metric_name
 
 wandb = pytest.importorskip("wandb")
 
@@ -105,7 +107,7 @@ def expected(folder):
 
 def log(directory, *cells, mode="offline", failed=False):
     """Follows cells from what they are to their ends."""
-    sink = WandbSink(mode, directory, "grid")
+    sink = wandb_follower(mode, directory, "grid")
     for cell in cells:
         sink.update(cell)
         sink.finish(cell, failed)
@@ -125,8 +127,8 @@ def idle(sink):
     sink._queue.put((Path("/nowhere"), None))
     follow = sink._follow
 
-    def mark(folder, *args, **kwargs):
-        done.set() if folder == Path("/nowhere") else follow(folder, *args, **kwargs)
+    def mark(service, folder, status):
+        done.set() if folder == Path("/nowhere") else follow(service, folder, status)
 
     sink._follow = mark
     assert done.wait(20)
@@ -295,8 +297,8 @@ def closed_port(monkeypatch):
 def use_server(monkeypatch, url):
     monkeypatch.setenv("WANDB_BASE_URL", url)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(sink_module, "INIT_TIMEOUT", 2)
-    monkeypatch.setattr(sink_module, "FINISH_TIMEOUT", 2)
+    monkeypatch.setattr(tracker_module, "INIT_TIMEOUT", 2)
+    monkeypatch.setattr(tracker_module, "FINISH_TIMEOUT", 2)
 
 
 # -- offline --------------------------------------------------------------------------------------
@@ -304,7 +306,7 @@ def use_server(monkeypatch, url):
 
 def test_every_row_is_logged_once_with_its_step_and_its_values(tmp_path):
     cells = [make_cell(tmp_path, number) for number in range(3)]
-    sink = WandbSink("offline", tmp_path, "grid")
+    sink = wandb_follower("offline", tmp_path, "grid")
     for first in (1, 26, 51):
         for cell in cells:
             append(cell, first, first + 24)
@@ -332,7 +334,7 @@ def test_a_run_is_described_by_its_cell_and_says_nothing_of_the_machine_and_its_
     described = {"environment": "CartPole-v1", "algorithm": "ppo", "method": "lpdm"}
     assert config == {**SETTINGS, **described, **PROVENANCE, "variant": "v" * 70, "seed": 3}
     assert (run["run_id"], run["display_name"]) == ("00000003", cell.name)
-    assert (run["run_group"], run["job_type"]) == ("CartPole-v1/ppo", "lpdm")
+    assert (run["run_group"], run["job_type"]) == ("CartPole-v1/ppo/lpdm/" + "v" * 70, "lpdm")
     assert sorted(run["tags"]) == sorted(["grid", "CartPole-v1", "ppo", "lpdm", "v" * 64])
     assert run["project"] == "rllib_lpdm"
     known = {"config", "run_id", "display_name", "run_group", "job_type", "tags", "project"}
@@ -350,30 +352,9 @@ def test_project_and_entity_come_from_the_environment(tmp_path, monkeypatch):
     assert (run["project"], run["entity"]) == ("mine", "ours")
 
 
-@pytest.mark.parametrize(
-    ("column", "name"),
-    [
-        ("env_steps", "progress/env_steps"),
-        ("episodes", "progress/episodes"),
-        ("episode_return", "episode/return"),
-        ("seconds", "speed/seconds_per_iteration"),
-        ("distance_loss_12", "distance_loss/hidden_12"),
-        ("distance_error_1", "distance_error/hidden_1"),
-        ("grad_norm", "grad_norm/network"),
-        ("grad_norm_hidden_1", "grad_norm/hidden_1"),
-        ("grad_norm_policy_head", "grad_norm/policy_head"),
-        ("policy_loss", "loss/policy"),
-        ("kl", "update/kl"),
-        ("skipped_steps", "update/skipped_steps"),
-    ],
-)
-def test_a_column_has_a_name_in_a_section(column, name):
-    assert metric_name(column) == name
-
-
 def test_a_line_is_left_alone_until_it_is_whole(tmp_path):
     cell = make_cell(tmp_path)
-    sink = WandbSink("offline", tmp_path, "grid")
+    sink = wandb_follower("offline", tmp_path, "grid")
     for part in (HEADER[:9], HEADER[9:] + "\n" + line(1) + line(2)[:7], line(2)[7:-1], "\n"):
         with (cell / "iterations.csv").open("a") as file:
             file.write(part)
@@ -392,7 +373,7 @@ def test_a_line_is_left_alone_until_it_is_whole(tmp_path):
 def test_rows_that_are_cut_back_and_grow_again_are_logged_once(tmp_path, seen):
     cell = make_cell(tmp_path)
     append(cell, 1, 50)
-    sink = WandbSink("offline", tmp_path, "grid")
+    sink = wandb_follower("offline", tmp_path, "grid")
     sink.update(cell)
     idle(sink)
     before = expected(cell)
@@ -409,7 +390,7 @@ def test_rows_that_are_cut_back_and_grow_again_are_logged_once(tmp_path, seen):
 def test_a_cell_that_goes_on_in_another_process_has_one_file_with_each_row_once(tmp_path):
     cell = make_cell(tmp_path)
     append(cell, 1, 50)
-    sink = WandbSink("offline", tmp_path, "grid")
+    sink = wandb_follower("offline", tmp_path, "grid")
     sink.update(cell)
     idle(sink)
     sink.close()
@@ -430,11 +411,11 @@ def test_a_process_killed_while_it_logs_leaves_whole_rows_and_a_restart_all_of_t
     append(cell, 1, 400)
     program = f"""
         import itertools, pathlib, time
-        from rllib_lpdm.experiment.wandb import WandbSink
+        from rllib_lpdm.experiment.trackers.wandb import wandb_follower
         cell = pathlib.Path({str(cell)!r})
         text = (cell / "iterations.csv").read_text().splitlines(keepends=True)
         (cell / "iterations.csv").write_text("")
-        sink = WandbSink("offline", {str(tmp_path)!r}, "grid")
+        sink = wandb_follower("offline", {str(tmp_path)!r}, "grid")
         for first in itertools.count(0, 3):
             with (cell / "iterations.csv").open("a") as file:
                 file.writelines(text[first:first + 3])
@@ -466,7 +447,7 @@ def test_a_process_killed_while_it_logs_leaves_whole_rows_and_a_restart_all_of_t
 
 def test_many_cells_need_one_process(tmp_path):
     cells = [make_cell(tmp_path, number) for number in range(20)]
-    sink = WandbSink("offline", tmp_path, "grid")
+    sink = wandb_follower("offline", tmp_path, "grid")
     for cell in cells:
         append(cell, 1, 5)
         sink.update(cell)
@@ -514,8 +495,8 @@ def test_disabled_writes_nothing_and_imports_nothing(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     program = f"""
         import pathlib, sys
-        from rllib_lpdm.experiment.wandb import WandbSink
-        sink = WandbSink("disabled", pathlib.Path({str(tmp_path)!r}), "grid")
+        from rllib_lpdm.experiment.trackers.wandb import wandb_follower
+        sink = wandb_follower("disabled", pathlib.Path({str(tmp_path)!r}), "grid")
         sink.update(pathlib.Path({str(cell)!r}))
         sink.finish(pathlib.Path({str(cell)!r}), failed=False)
         assert sink.close() is None
@@ -536,7 +517,7 @@ def test_disabled_writes_nothing_and_imports_nothing(tmp_path):
 def test_a_resumed_run_goes_on_at_the_server_after_its_last_step(tmp_path, server):
     cell = make_cell(tmp_path)
     append(cell, 1, 50)
-    sink = WandbSink("online", tmp_path, "grid")
+    sink = wandb_follower("online", tmp_path, "grid")
     sink.update(cell)
     assert sink.close() is None
     assert server.runs["00000000"]["ends"] == ["preempting", 1]
@@ -544,7 +525,7 @@ def test_a_resumed_run_goes_on_at_the_server_after_its_last_step(tmp_path, serve
     assert server.rows() == before
     cut_back(cell, 25)
     append(cell, 26, 40, seconds=0.25)
-    sink = WandbSink("online", tmp_path, "grid")
+    sink = wandb_follower("online", tmp_path, "grid")
     sink.update(cell)
     idle(sink)
     append(cell, 41, 75, seconds=0.25)
@@ -574,7 +555,7 @@ def test_a_run_that_goes_on_online_drops_its_offline_file(tmp_path, server):
 
 def test_without_a_server_the_cells_go_on_offline_after_one_line(tmp_path, closed_port, capfd):
     cells = [make_cell(tmp_path, number) for number in range(3)]
-    sink = WandbSink("online", tmp_path, "grid")
+    sink = wandb_follower("online", tmp_path, "grid")
     longest = 0.0
     for first in (1, 11):
         for cell in cells:
@@ -594,7 +575,7 @@ def test_without_a_server_the_cells_go_on_offline_after_one_line(tmp_path, close
 
 def test_when_the_server_is_lost_the_open_cells_are_written_whole_offline(tmp_path, server, capfd):
     cells = [make_cell(tmp_path, number) for number in range(2)]
-    sink = WandbSink("online", tmp_path, "grid")
+    sink = wandb_follower("online", tmp_path, "grid")
     for cell in cells:
         append(cell, 1, 10)
         sink.update(cell)
@@ -622,7 +603,7 @@ def test_a_directory_that_cannot_be_used_costs_one_line_and_nothing_else(tmp_pat
 
 
 def test_a_full_disk_costs_one_line(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(sink_module, "MIN_FREE", 2**70)
+    monkeypatch.setattr(tracker_module, "MIN_FREE", 2**70)
     cell = make_cell(tmp_path)
     append(cell, 1, 1)
     assert log(tmp_path, cell) is None
@@ -634,7 +615,7 @@ def test_a_full_disk_costs_one_line(tmp_path, monkeypatch, capfd):
 def test_a_lost_service_costs_one_line(tmp_path, capfd):
     cell = make_cell(tmp_path)
     append(cell, 1, 1)
-    sink = WandbSink("offline", tmp_path, "grid")
+    sink = wandb_follower("offline", tmp_path, "grid")
     sink.update(cell)
     idle(sink)
     service = wandb.setup()._connection._proc._process
@@ -667,7 +648,7 @@ def test_a_damaged_cell_is_named_once_and_the_others_are_logged(tmp_path, capfd)
 def test_a_row_that_is_no_numbers_ends_its_run_with_the_rows_before(tmp_path, capfd):
     cell = make_cell(tmp_path)
     append(cell, 1, 5)
-    sink = WandbSink("offline", tmp_path, "grid")
+    sink = wandb_follower("offline", tmp_path, "grid")
     sink.update(cell)
     idle(sink)
     before = expected(cell)

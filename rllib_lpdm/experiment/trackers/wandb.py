@@ -1,0 +1,234 @@
+"""W&B: one run a cell, from the rows of its files.
+
+The files of the cells are the truth, and what W&B holds is derived from them:
+
+* Online, the server says which step of a run it has last, and the rows after it are logged.
+* Offline, a run's file is written anew from the first row whenever its cell is opened, the run's
+  earlier file is removed, and the file does not say that it resumes. ``wandb sync`` then sends its
+  rows as the lines 0, 1, 2, ... of the run's history, whatever the server has already, so that one
+  whole file leaves the same history however often it is sent. (Of a file that says it resumes,
+  sync appends the rows to what the server has, under new step numbers: a part that was sent
+  before would be there twice.)
+* When W&B cannot be reached, the cells that are open change to offline and are written whole.
+
+The package ``wandb`` is imported when a mode asks for it, never by importing this module.
+"""
+
+import logging
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rllib_lpdm.analysis.statistics import end_score, first_full, smoothed
+from rllib_lpdm.experiment.trackers.follower import CellFollower, Service
+from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
+from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.results.columns import metric_name
+
+if TYPE_CHECKING:
+    import wandb
+
+PROJECT = "rllib_lpdm"
+INIT_TIMEOUT = 60.0  # seconds for the server to answer before W&B counts as out of reach
+FINISH_TIMEOUT = 60.0  # seconds for the last rows of a run to be sent
+ENDED_FILE = "ended.txt"  # run ids, beside W&B's own folders
+MAX_TAG = 64  # characters
+MIN_FREE = 2**20  # bytes
+
+_CONFIG = (  # of run.json, beside the settings
+    *("environment", "algorithm", "method", "variant", "seed"),
+    *("git_commit", "versions", "hardware"),
+)
+
+
+def wandb_follower(mode: str, directory: Path, experiment: str) -> CellFollower:
+    """Logs the cells of an experiment to W&B from one background thread.
+
+    When W&B fails, one line on stderr says so and the cells go on offline, or without W&B when
+    that fails too.
+
+    Args:
+        mode: one of :data:`~rllib_lpdm.experiment.trackers.wandb_mode.MODES`.
+        directory: where W&B's own files go, in a subfolder ``wandb``.
+        experiment: its name, a tag of every run.
+
+    Raises:
+        ExperimentError: see :func:`~rllib_lpdm.experiment.trackers.wandb_mode.resolve_mode`.
+    """
+    mode = resolve_mode(mode)
+    disabled = mode == "disabled"
+    return CellFollower(None if disabled else Wandb(mode == "online", directory, experiment))
+
+
+class Wandb(Service):
+    """W&B's client, online or offline.
+
+    Attributes:
+        online: whether rows are sent to the server.
+    """
+
+    name = "W&B"
+
+    def __init__(self, online: bool, directory: Path, experiment: str) -> None:
+        self.works, self.online = True, online
+        self._directory = Path(directory).absolute()
+        self._experiment = experiment
+        self._wrote_offline = False
+
+    @property
+    def _files(self) -> Path:
+        return self._directory / "wandb"
+
+    def tracker(self) -> Tracker:
+        return WandbRun(self)
+
+    def has_all_of(self, record: Mapping[str, Any]) -> bool:
+        path = self._files / ENDED_FILE
+        return path.exists() and record.get("run_id") in path.read_text(encoding="utf-8").split()
+
+    def degrade(self, error: Exception) -> None:
+        self.works, self.online = self.online, False
+        reason = " ".join(str(error).split()) or type(error).__name__
+        goes_on = "offline" if self.works else "without it, the results are not touched"
+        self.say(f"failed ({reason[:300]}); going on {goes_on}")
+        try:
+            import wandb
+
+            wandb.teardown(exit_code=1)  # ends the old runs, whose ids are needed again
+        except Exception:
+            pass  # the service may be what failed
+
+    def close(self) -> str | None:
+        """The command that uploads what was written offline; None where nothing was."""
+        return f"wandb sync {shlex.quote(str(self._files))}" if self._wrote_offline else None
+
+    def open(self, record: Mapping[str, Any]) -> "wandb.Run":
+        """A cell's run, described by its ``run.json``."""
+        import wandb
+
+        self.check_disk()
+        wandb.setup(wandb.Settings(silent=True))  # what matters is said here
+        logging.getLogger("wandb").setLevel(logging.ERROR)
+        if not self.online:
+            self._remove_offline(record["run_id"])
+        parts = [record[key] for key in ("environment", "algorithm", "method", "variant")]
+        described = [part for part in parts if part]
+        run = wandb.init(
+            mode="online" if self.online else "offline",
+            project=os.environ.get("WANDB_PROJECT") or PROJECT,
+            entity=os.environ.get("WANDB_ENTITY") or None,
+            dir=str(self._directory),
+            id=record["run_id"],
+            name=record["cell"],
+            group="/".join(described),
+            job_type=record["method"],
+            tags=list(dict.fromkeys(tag[:MAX_TAG] for tag in [self._experiment, *described])),
+            config={**record["settings"], **{key: record[key] for key in _CONFIG}},
+            reinit="create_new",
+            resume="allow" if self.online else None,
+            settings=_settings(),
+        )
+        if self.online:
+            self._remove_offline(record["run_id"])  # the server gets its rows now
+        else:
+            self._wrote_offline = True
+        return run
+
+    def note_end(self, run_id: str) -> None:
+        """Remembers that a run has all rows of its finished cell."""
+        with (self._files / ENDED_FILE).open("a", encoding="utf-8") as file:
+            file.write(f"{run_id}\n")
+
+    def check_disk(self) -> None:
+        """Raises an OSError where W&B would write elsewhere, or lose rows without a word."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(self._directory, os.W_OK):
+            raise PermissionError(f"{self._directory} cannot be written")
+        if shutil.disk_usage(self._directory).free < MIN_FREE:
+            raise OSError(f"the disk of {self._directory} is full")
+
+    def _remove_offline(self, run_id: str) -> None:
+        for folder in self._files.glob(f"offline-run-*-{run_id}*"):
+            shutil.rmtree(folder)
+
+
+class WandbRun(Tracker):
+    """A cell's run: each row once, with the iteration as its step, and a summary at the end."""
+
+    def __init__(self, client: Wandb) -> None:
+        self._client = client
+        self._returns: list[float] = []
+        self._env_steps = 0.0
+
+    def begin(self, folder: Path, record: Mapping[str, Any], done: int) -> None:
+        self._run = self._client.open(record)
+        steps = metric_name("env_steps")
+        self._run.define_metric(steps)
+        self._run.define_metric("*", step_metric=steps)
+        self._next_step = self._run.step
+
+    def rows(self, rows: Sequence[Mapping[str, float]]) -> None:
+        for row in rows:
+            step = int(row["iteration"])
+            if step == 1:  # also of a file that was cut back
+                self._returns, self._env_steps = [], 0.0
+            metrics = {metric_name(name): value for name, value in row.items()}
+            del metrics[metric_name("iteration")]
+            if row["seconds"] > 0:
+                speed = (row["env_steps"] - self._env_steps) / row["seconds"]
+                metrics[metric_name("steps_per_second")] = speed
+            self._returns.append(row["episode_return"])
+            self._env_steps = row["env_steps"]
+            if step >= self._next_step:
+                self._run.log(metrics, step=step, commit=True)
+                self._next_step = step + 1
+
+    def end(self, status: Status) -> None:
+        self._run.summary.update(_scores(np.array(self._returns)))
+        if status == "interrupted":
+            self._run.mark_preempting()  # with an exit code, the state "preempted"
+        self._run.finish(exit_code=0 if status == "finished" else 1)
+        self._client.check_disk()
+        if status == "finished":
+            self._client.note_end(self._run.id)
+
+
+def _scores(returns: "np.ndarray[Any, np.dtype[np.float64]]") -> dict[str, float]:
+    """What the report shows of a run: its last, its highest and its end score."""
+    if not len(returns):
+        return {}
+    scores = smoothed(returns)
+    highest = scores[first_full(len(scores)) :].max()
+    return {
+        "score": float(scores[-1]),
+        "max_score": float(highest),
+        "end_score": end_score([returns]),
+    }
+
+
+def _settings() -> "wandb.Settings":
+    """Rows and config only: no console, code, git, system statistics or names of the machine."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        save_code=False,
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        host="",
+        symlink=False,
+        init_timeout=INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+        finish_timeout_raises=True,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
