@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A file's tests stay together, for what they share; tests/conftest.py puts the long files first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test coverage lint benchmark clean
+.PHONY: quickstart test coverage lint benchmark docs clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m rllib_lpdm.tune tune_configs/quickstart.yaml --overwrite
@@ -24,6 +24,9 @@ lint: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(BIN)/python -m rllib_lpdm.benchmark
 
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going docs docs/_build/html
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
@@ -31,4 +34,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/_build docs/api *.egg-info

@@ -36,6 +36,7 @@ class AlgorithmEntry:
         return getattr(settings, "episodes_per_iteration", 1)
 
 
+#: Every algorithm by its name.
 ALGORITHMS: Final = {
     "reinforce": AlgorithmEntry(ReinforceConfig, {"baseline": False}),
     "reinforce_baseline": AlgorithmEntry(ReinforceConfig, {"baseline": True}),

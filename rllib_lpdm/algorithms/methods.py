@@ -24,6 +24,7 @@ class MethodEntry:
     guided: bool = False
 
 
+#: Every method by its name.
 METHODS: Final = {
     "bp": MethodEntry("backpropagation", backpropagates=True),
     "lpdm": MethodEntry("L_d", matches_distances=True),

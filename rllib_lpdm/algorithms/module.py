@@ -59,12 +59,12 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return ["value_head"]
 
     def features(self, observations: Tensor) -> Tensor:
-        """(N, *observation shape) -> (N, output_size) of the last hidden layer."""
+        """``(N, *observation shape)`` -> (N, output_size) of the last hidden layer."""
         features: Tensor = self.encoder(self.inputs(observations))
         return features
 
     def inputs(self, observations: Tensor) -> Tensor:
-        """(N, *observation shape), flattened or not -> (N, d_x) inputs of the first layer.
+        """``(N, *observation shape)``, flattened or not -> (N, d_x) inputs of the first layer.
 
         Where it is a convolution, images (height, width, channels) are turned to channels first,
         and bytes scaled to [0, 1].
@@ -86,7 +86,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return values
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """(N, *observation shape) -> what RLlib's distributions take, and the features.
+        """``(N, *observation shape)`` -> what RLlib's distributions take, and the features.
 
         Action distribution inputs are (N, actions) logits, or (N, 2 * actions) means and the
         constant log of the standard deviation.
@@ -98,7 +98,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return {Columns.ACTION_DIST_INPUTS: outputs, Columns.EMBEDDINGS: features}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
-        """(N, *observation shape), or (N, output_size) features -> (N,) values."""
+        """``(N, *observation shape)``, or (N, output_size) features -> (N,) values."""
         return self.values(self.features(batch[Columns.OBS]) if embeddings is None else embeddings)
 
     def numpy_policy(self) -> "Policy":

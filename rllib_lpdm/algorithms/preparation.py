@@ -95,7 +95,7 @@ def recorded_observations(source: str | Path) -> Array:
     """Observations to train hidden layers on before a run.
 
     Args:
-        source: an ``.npz`` file with an array ``observations``, (N, *observation shape); or the
+        source: an ``.npz`` file with an array ``observations``, ``(N, *observation shape)``; or the
             folder of a Minari dataset, whose ``data/main_data.hdf5`` has one group an episode.
 
     Returns:

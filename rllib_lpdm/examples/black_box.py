@@ -7,7 +7,8 @@ is given by its dotted name. Backpropagation cannot do this, and is refused.
 Results to expect, in a minute: lpdm learns through all of them, slower than without one. It is no
 better here than frozen layers, and the small outputs of a young network are mostly rounded to 0.
 
-    Return on CartPole-v1, mean over 3 seeds
+Return on CartPole-v1, mean over 3 seeds::
+
                             1-15     16-30     31-45     46-60
     bp                     60.37    211.57    440.35    473.17
     lpdm                   29.82     72.78    182.29    227.80

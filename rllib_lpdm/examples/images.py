@@ -6,7 +6,8 @@ Return 1 is the goal, 0 a hole or 20 steps without either.
 
 Results to expect, in 40 seconds: all learn the way, lpdm somewhat better than frozen layers.
 
-    Share of episodes that reach the goal, mean over 3 seeds
+Share of episodes that reach the goal, mean over 3 seeds::
+
                      1-15     16-30     31-45     46-60
     bp               0.25      0.83      0.99      1.00
     lpdm             0.42      0.79      0.87      0.92

@@ -7,7 +7,8 @@ Minari dataset does as well.
 Results to expect, in 50 seconds: layers that have learned from 2000 observations of a random policy
 give lpdm a start of about 150 iterations. Kept frozen they are no better than random ones.
 
-    Return on CartPole-v1, mean over 3 seeds
+Return on CartPole-v1, mean over 3 seeds::
+
                             1-75    76-150   151-225   226-300
     bp                     44.34    183.31    278.36    394.15
     bp, pretrained         72.47    261.81    385.37    351.33

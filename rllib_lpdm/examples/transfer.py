@@ -8,7 +8,8 @@ they are, ``lpdm`` trains them on. In an experiment file the same is a setting,
 Results to expect, in 40 seconds: CartPole's layers help from the start, kept or trained on, and
 backpropagation stays ahead of both in so few iterations.
 
-    Return on InvertedPendulum-v4, mean over 3 seeds
+Return on InvertedPendulum-v4, mean over 3 seeds::
+
                                    1-100   101-200   201-300   301-400
     bp                             39.98     75.29    103.01    201.90
     lpdm                            8.43      9.27     11.73     27.49

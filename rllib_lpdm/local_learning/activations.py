@@ -57,6 +57,7 @@ def _elu_backward(gradient: Tensor, y: Tensor) -> Tensor:
     return by_z
 
 
+#: Every activation by its name.
 ACTIVATIONS: Final = {
     "tanh": Activation(torch.tanh, torch.tanh_, torch.ops.aten.tanh_backward.default),
     "relu": Activation(torch.relu, torch.relu_, _relu_backward),

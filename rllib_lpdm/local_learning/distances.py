@@ -312,6 +312,7 @@ def _gradient_by_function(
     return gradient
 
 
+#: Every metric by its name.
 METRICS: Final = {
     "l1": Metric(_l1, _l1_gradient),
     "l2": Metric(_l2, _l2_gradient),

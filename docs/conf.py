@@ -1,0 +1,63 @@
+"""The site of ``docs/``: ``make docs`` writes it to ``docs/_build/html``. It needs no network."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+project = "rllib_lpdm"
+author = "The rllib_lpdm developers"
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = "rllib_lpdm"
+html_math_renderer = "mathml"
+html_theme_options = {"navigation_with_keys": True}
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"  # the notebook carries its outputs; a test executes it
+
+# The docstrings of the package alone: what is inherited from Ray is documented by Ray.
+autodoc_default_options = {"members": True, "member-order": "bysource", "no-value": True}
+autodoc_inherit_docstrings = False
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autosummary_generate = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+# Names of other projects have no page here: the site is built without a network.
+nitpick_ignore_regex = [("py:.*", r"(?!rllib_lpdm\.).*"), ("py:.*", r".*\._.*")]
+
+
+def _visit_math(translator: Any, node: Any) -> None:
+    """MathML, which browsers draw by themselves: no script, no font, no network."""
+    block = node.tagname == "math_block"
+    translator.body.append(tex2mathml(node.astext(), as_block=block))
+
+
+def _leave_math(translator: Any, node: Any) -> None:
+    pass
+
+
+def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Fields of named tuples stand under ``Attributes`` already."""
+    return True if str(getattr(member, "__doc__", "")).startswith("Alias for field") else None
+
+
+def setup(app: Sphinx) -> None:
+    visitors = (_visit_math, _leave_math)
+    app.add_html_math_renderer("mathml", inline_renderers=visitors, block_renderers=visitors)
+    app.connect("autodoc-skip-member", _skip)

@@ -1,0 +1,91 @@
+"""The documentation builds, and what it says can be done can be done."""
+
+import importlib
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.experiment.files import CONFIGS
+
+ROOT = CONFIGS.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "cluster" / "README.md", *sorted(DOCS.glob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", flags=re.DOTALL | re.MULTILINE)
+PYTHON = [
+    pytest.param(code, id=f"{page.stem}-{number}")
+    for page in PAGES[2:]
+    for number, (language, code) in enumerate(BLOCK.findall(TEXTS[page]))
+    if language == "python"
+]
+COMMANDS = ("tune", "report", "evaluate", "benchmark")
+
+
+def prose(page):
+    return BLOCK.sub("", TEXTS[page])
+
+
+def anchors(page):
+    """What GitHub and the site make of a page's headings."""
+    heads = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("code", PYTHON)
+def test_a_python_block_runs_as_it_stands(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_every_link_within_the_repository_leads_to_a_file_and_a_heading(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose(page)):
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), (target, anchor)
+    named = re.findall(r"\b(?:tune_configs|docs|cluster)/[\w./-]*\w", TEXTS[page])
+    made = ("docs/_build",)
+    assert [path for path in named if not (path.startswith(made) or (ROOT / path).exists())] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_that_a_page_gives_a_command_exists(command, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"rllib_lpdm.{command}").main(["--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    lines = [line for text in TEXTS.values() for line in text.replace("\\\n", "").splitlines()]
+    calls = [call for line in lines for call in re.findall(rf"rllib_lpdm\.{command}\b(.*)", line)]
+    given = {option for call in calls for option in re.findall(r"--[a-z-]+", call.split("`")[0])}
+    assert calls
+    assert given <= known
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "--nitpicky", "--fail-on-warning", "--keep-going"]
+    built = subprocess.run(
+        [*command, "--quiet", "-d", str(tmp_path / "cache"), str(DOCS), str(tmp_path / "site")],
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    page = (tmp_path / "site" / "methods.html").read_text(encoding="utf-8")
+    assert "<math" in page  # drawn by the browser itself
+    scripts = re.findall(r"(?:src|href)=\"(https?:[^\"]+\.(?:js|css))", page)
+    assert scripts == []  # and nothing comes from a network
+
+
+@pytest.mark.slow
+def test_the_tour_runs_and_is_kept_with_its_outputs(tmp_path):
+    notebook = nbformat.read(DOCS / "tour.ipynb", as_version=4)
+    kept = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert any("image/png" in output.get("data", {}) for outputs in kept for output in outputs)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
