@@ -150,8 +150,11 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("count", [1, 2, 3, 20])
+@pytest.mark.parametrize(
+    ("count", "dtype"),
+    [(1, torch.float64), (2, torch.float32), (3, torch.float64), (20, torch.float32)],
+    ids=str,
+)
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: "-".join(map(str, loss)) or "plain")
 def test_layers_learn_the_same_from_parts_of_a_batch(processes, loss, count, dtype):
     expected = _learned(count, dtype, shared=False, **loss)
@@ -216,47 +219,26 @@ def test_several_learners_prepare_the_same_hidden_layers(processes, tmp_path):
     _assert_all_close(processes.call(_trained, **settings), _trained(learners=0, **settings), 1e-5)
 
 
-@pytest.fixture
-def pair(request, ray_session):
-    """The same algorithm with one learner and with several remote ones."""
-    settings = dict(request.param)
-    learners = settings.pop("learners", 2)
-    one = config(**settings).build_algo()
-    several = config(**settings).learners(num_learners=learners).build_algo()
-    assert len(several.learner_group) == learners
-    yield one, several
-    several.stop()
-    one.stop()
+PPO = {"algorithm": "ppo", "method": "lpdm_guided", "return_normalization": "running"}
+
+
+@pytest.fixture(scope="module")
+def several(ray_session):
+    """Two remote learners, whose processes take long to start; the last test breaks one."""
+    algo = config(**PPO).learners(num_learners=2).build_algo()
+    assert len(algo.learner_group) == 2
+    yield algo
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "1")  # else 30
+        algo.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "pair",
-    [
-        {"algorithm": "reinforce", "method": "bp"},
-        {"algorithm": "reinforce_baseline", "method": "lpdm", "learners": 1},
-    ],
-    indirect=True,
-    ids=str,
-)
-def test_an_algorithm_learns_the_same_with_remote_learners(pair):
-    one, several = pair
-    _assert_close(train(several, 2), train(one, 2))
-    _assert_close(several.numpy_weights(), one.numpy_weights())
-    acting = several.get_module().policy_head.weight.detach().numpy()
-    np.testing.assert_array_equal(acting, several.numpy_weights()["policy_head.weight"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "pair",
-    [{"algorithm": "ppo", "method": "lpdm_guided", "return_normalization": "running"}],
-    indirect=True,
-    ids=["ppo"],
-)
-def test_one_learner_continues_from_a_checkpoint_of_several_and_the_other_way_round(pair, tmp_path):
-    one, several = pair
-    train(several, 1)
+def test_one_learner_continues_from_a_checkpoint_of_several_and_the_other_way_round(
+    several, tmp_path
+):
+    one = config(**PPO).build_algo()
+    _assert_close(train(several, 1), train(one, 1))
     several.save_to_path(tmp_path / "several")
     one.restore_from_path(tmp_path / "several")
     _assert_close(one.numpy_weights(), several.numpy_weights(), 0.0)
@@ -266,18 +248,28 @@ def test_one_learner_continues_from_a_checkpoint_of_several_and_the_other_way_ro
     several.restore_from_path(tmp_path / "one")
     _assert_close(train(several, 1), expected)
     _assert_close(one.numpy_weights(), several.numpy_weights())
+    one.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", [{"algorithm": "reinforce"}], indirect=True, ids=["reinforce"])
-def test_a_learner_that_fails_ends_the_training(pair, monkeypatch):
-    _, several = pair
-    several.learner_group.foreach_learner(_lose_an_optimizer, remote_actor_ids=[1])
-    with pytest.raises(KeyError, match="hidden_1"):
+def test_an_algorithm_learns_the_same_with_one_remote_learner(ray_session):
+    settings = {"algorithm": "reinforce_baseline", "method": "bp"}
+    here = config(**settings).build_algo()
+    away = config(**settings).learners(num_learners=1).build_algo()
+    _assert_close(train(away, 2), train(here, 2))
+    _assert_close(away.numpy_weights(), here.numpy_weights())
+    acting = away.get_module().policy_head.weight.detach().numpy()
+    np.testing.assert_array_equal(acting, away.numpy_weights()["policy_head.weight"])
+    away.stop()
+    here.stop()
+
+
+@pytest.mark.slow
+def test_a_learner_that_fails_ends_the_training(several):
+    several.learner_group.foreach_learner(_lose_a_rate, remote_actor_ids=[1])
+    with pytest.raises(KeyError, match="lr"):
         several.train()
-    monkeypatch.setenv("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "1")  # else 30
-    several.stop()
 
 
-def _lose_an_optimizer(learner):
-    del learner._named_optimizers["default_policy_hidden_1"]
+def _lose_a_rate(learner):
+    del learner.get_optimizer(optimizer_name="hidden_1").param_groups[0]["lr"]
