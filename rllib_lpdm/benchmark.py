@@ -10,6 +10,8 @@ import ray
 
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.benchmarks import BENCHMARKS, Row
+from rllib_lpdm.cli import program
+from rllib_lpdm.results.messages import unknown_name
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,13 +20,13 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0; a missed target is shown, not raised, because machines differ.
     """
-    parser = argparse.ArgumentParser(prog="python -m rllib_lpdm.benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program("benchmark"), description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE too")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
-        parser.error(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
+        parser.error(unknown_name(unknown[0], BENCHMARKS, "benchmark"))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)

@@ -6,6 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
+from rllib_lpdm.algorithms.environments import import_modules
+from rllib_lpdm.cli import complain, positive, program
 from rllib_lpdm.experiment.evaluation import CHECKPOINT_NAMES, Evaluation, load_policy
 from rllib_lpdm.experiment.spec import EvaluationError
 from rllib_lpdm.experiment.trials import quiet_environments
@@ -23,36 +25,35 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_environments()
     logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     try:
+        import_modules(options.imports)
+    except ValueError as error:
+        return complain(f"--import {error}", 2)
+    try:
         policy = load_policy(options.folder, options.checkpoint)
         changed = policy.changed_versions()
         if changed:
             print(f"note: trained with other versions: {'; '.join(changed)}", file=sys.stderr)
         evaluation = policy.evaluate(options.episodes, options.seed)
     except EvaluationError as error:
-        return _failure(error, 2)
+        return complain(error, 2)
     print(_table(evaluation), flush=True)
     status = 0
     if options.json:
         try:
             options.json.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
         except OSError as error:
-            status = _failure(error, 1)
+            status = complain(error, 1)
     if options.video:
         file = _default_video(options.folder) if options.video is DEFAULT else options.video
         try:
             episode = policy.film(file, options.seed)
             print(f"{file}: episode 1, return {episode.total_reward():.2f}, length {len(episode)}")
         except EvaluationError as error:
-            status = _failure(error, 1)
+            status = complain(error, 1)
     return status
 
 
 DEFAULT = Path("video")
-
-
-def _failure(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return status
 
 
 def _default_video(folder: str) -> Path:
@@ -77,9 +78,9 @@ def _table(evaluation: Evaluation) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rllib_lpdm.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program("evaluate"), description=__doc__)
     parser.add_argument("folder", metavar="CELL_DIR", help="such as results/grid/Ant-v4_ppo_bp_s0")
-    parser.add_argument("--episodes", type=_positive, default=20, metavar="N", help="default: 20")
+    parser.add_argument("--episodes", type=positive, default=20, metavar="N", help="default: 20")
     parser.add_argument(
         "--checkpoint",
         choices=CHECKPOINT_NAMES,
@@ -103,14 +104,15 @@ def _parser() -> argparse.ArgumentParser:
         "video.gif where no MP4 encoder is installed",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the returns to FILE too")
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="imports",
+        metavar="MODULE",
+        help="import a module that registers the environment; can be given again",
+    )
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def _video(text: str) -> Path:

@@ -10,6 +10,7 @@ from upath import UPath
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.report import ReportError, analyse
 from rllib_lpdm.analysis.results import REPORT_FOLDER
+from rllib_lpdm.cli import program
 
 SHOWN = 10  # notes on the terminal; the page has all
 
@@ -54,7 +55,7 @@ def _folder(text: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rllib_lpdm.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program("report"), description=__doc__)
     parser.add_argument(
         "results",
         metavar="RESULTS_DIR",

@@ -1,6 +1,7 @@
 """``python -m rllib_lpdm.tune FILE``: trains every cell of an experiment file."""
 
 import argparse
+import logging
 import shlex
 import signal
 import sys
@@ -8,18 +9,22 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.tables import score_table
+from rllib_lpdm.cli import complain, positive, program
 from rllib_lpdm.experiment.estimate import plan
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import (
     check_environments,
     check_networks,
+    endless,
     starts_from_files,
 )
-from rllib_lpdm.experiment.runner import existing_runs, run_experiment
+from rllib_lpdm.experiment.records import RUN_FILE, is_remote
+from rllib_lpdm.experiment.runner import Outcome, existing_runs, run_experiment
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.storage import results_folder
 from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.experiment.trials import quiet_environments
+from rllib_lpdm.results.messages import one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,25 +35,26 @@ def main(arguments: list[str] | None = None) -> int:
         signal's number where one ended it.
     """
     options = _parser().parse_args(arguments)
-    again = _resume_line(options)
     try:
-        return _tune(options, again)
+        return _tune(options)
     except ExperimentError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return complain(error, 2)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; to go on:\n  {again}", file=sys.stderr)
+        print(f"\ninterrupted; to go on:\n  {_resume_line(options)}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
-def _tune(options: argparse.Namespace, again: str) -> int:
-    experiment = load_experiment(options.file, options.set)
+def _tune(options: argparse.Namespace) -> int:
+    experiment = load_experiment(options.file, options.set, options.imports)
     cells = experiment.cells()
     quiet_environments()
+    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     check_environments(experiment.environments)
     folder = results_folder(options.output) / experiment.name
     continues = options.resume or (options.dry_run and not options.overwrite)
     check_networks(_not_begun(cells, folder) if continues else cells)
+    for name in endless(experiment.environments):
+        print(f"warning: {name} has no time limit, max_episode_steps gives one", file=sys.stderr)
     mode = resolve_mode(options.wandb)
     if options.dry_run:
         runs = {} if options.overwrite else existing_runs(folder, cells)
@@ -64,17 +70,34 @@ def _tune(options: argparse.Namespace, again: str) -> int:
         overwrite=options.overwrite,
         wandb=mode,
     )
-    results = read_results(outcome.folder).cells
-    if results:
+    _say_scores(outcome)
+    return _say_end(outcome, len(cells), _resume_line(options))
+
+
+def _say_scores(outcome: Outcome) -> None:
+    """The table of scores, what is not in it, and what can be done with the results."""
+    results = read_results(outcome.folder)
+    if results.cells:
         print("\nMax score of 50 iterations (mean of the last tenth):")
-        print(score_table(results))
+        print(score_table(results.cells))
+    reported = {cell.run.cell for cell in results.cells}
+    for name in outcome.finished:
+        if name not in reported:
+            notes = [note for note in results.notes if note.startswith(f"{name}: ")]
+            print(f"not in the table: {one_line(notes[0] if notes else name)}")
+    if results.cells:
+        print(f"\nTables, figures and a page of it:\n  {_report_line(outcome.folder)}")
     if outcome.sync:
         print(f"\nW&B's files are on this machine; to upload them:\n  {outcome.sync}")
+
+
+def _say_end(outcome: Outcome, cells: int, again: str) -> int:
+    """What did not end well, and how to go on; gives the exit status."""
     if outcome.failed:
-        print(f"\n{len(outcome.failed)} of {len(cells)} cells failed:", file=sys.stderr)
+        print(f"\n{len(outcome.failed)} of {cells} cells failed:", file=sys.stderr)
         for name, reason in outcome.failed.items():
-            print(f"  {name}: {reason}", file=sys.stderr)
-        print(f"Tracebacks are in {outcome.folder}/<cell>/run.json", file=sys.stderr)
+            print(f"  {name}: {one_line(reason)}", file=sys.stderr)
+        print(f"Tracebacks are in {outcome.folder}/<cell>/{RUN_FILE}", file=sys.stderr)
     if outcome.disk_error:
         print(
             f"\nerror: {outcome.folder} cannot be written any more ({outcome.disk_error}); all "
@@ -82,7 +105,7 @@ def _tune(options: argparse.Namespace, again: str) -> int:
             file=sys.stderr,
         )
     if outcome.signal:
-        left = len(cells) - len(outcome.finished) - len(outcome.failed)
+        left = cells - len(outcome.finished) - len(outcome.failed)
         print(f"\ninterrupted with {left} cells to go; to go on:\n  {again}", file=sys.stderr)
         return 128 + outcome.signal
     return 1 if outcome.failed or outcome.disk_error else 0
@@ -98,19 +121,28 @@ def _not_begun(cells: list[Cell], folder: Path) -> list[Cell]:
 
 def _resume_line(options: argparse.Namespace) -> str:
     """The command line that continues a run with these options."""
-    words = ["python", "-m", "rllib_lpdm.tune", str(options.file)]
+    words = [str(options.file)]
     for change in options.set:
         words += ["--set", change]
+    for module in options.imports:
+        words += ["--import", module]
     words += ["--output", options.output, "--resume", "--wandb", options.wandb]
     if options.address:
         words += ["--address", options.address]
     if options.max_concurrent:
         words += ["--max-concurrent", str(options.max_concurrent)]
-    return shlex.join(words)
+    return f"{program('tune')} {shlex.join(words)}"
+
+
+def _report_line(folder: Path) -> str:
+    words = [str(folder)]
+    if is_remote(folder):
+        words += ["--output", f"{folder.name}-report"]
+    return f"{program('report')} {shlex.join(words)}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rllib_lpdm.tune", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program("tune"), description=__doc__)
     parser.add_argument(
         "file", type=Path, help="the experiment file, such as tune_configs/grid.yaml"
     )
@@ -122,6 +154,14 @@ def _parser() -> argparse.ArgumentParser:
         help="change an entry: seeds=5, environments=[Hopper-v4], settings.iterations=200",
     )
     parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="imports",
+        metavar="MODULE",
+        help="import a module that registers environments; can be given again",
+    )
+    parser.add_argument(
         "--output",
         default="results",
         metavar="DIR",
@@ -129,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", help="join this Ray cluster; default: RAY_ADDRESS, else none")
     parser.add_argument(
-        "--max-concurrent", type=_positive, metavar="N", help="cells at once; default: one per CPU"
+        "--max-concurrent", type=positive, metavar="N", help="cells at once; default: one per CPU"
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue an existing folder")
@@ -142,13 +182,6 @@ def _parser() -> argparse.ArgumentParser:
         help="Weights & Biases; auto: online where there is a key, else offline",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 if __name__ == "__main__":

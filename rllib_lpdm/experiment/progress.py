@@ -14,11 +14,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.experiment.spec import Cell
 
 LOG_INTERVAL = 60.0  # seconds between two lines of state in a log
+SCORES = "mean score"  # heads the columns of the methods
+HEADING = 4  # lines of a terminal: the summary, two of headings, and one for the cursor
 
 Row = tuple[str, str, str | None]
+Kind = tuple[str, str, str, str]  # algorithm, environment, variant, method
 
 
 class Progress:
@@ -57,7 +61,7 @@ class Progress:
             self._iterations[name] = iteration
             if score is not None:
                 self._score[name] = score
-        self._pace: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._pace: dict[Kind, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._speed: dict[str, float] = {}  # of running cells, steps/s in the last report
         self._began = self._logged = time.monotonic()
         self._console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
@@ -91,7 +95,7 @@ class Progress:
         """
         pace = self._pace[self._kind(name)]
         pace[0] += result["seconds"]
-        pace[1] += result["new_iterations"]
+        pace[1] += result["new_iterations"] * _episodes(self._cells[name])
         self._iterations[name] = result["iterations"]
         self._speed[name] = result["new_env_steps"] / max(1e-9, result["seconds"])
         if result.get("score") is not None:
@@ -134,18 +138,21 @@ class Progress:
 
     def render(self) -> RenderableType:
         """The table of a terminal: counts, and the mean last score of each method's cells."""
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         variants = any(variant for _, _, variant in self._rows)
+        table, means = _table(" "), _table(SCORES)
         for column in ("environment", "algorithm", *(["variant"] if variants else [])):
             table.add_column(column, no_wrap=True)
-        for column in ("done", "now", "fail", *self._methods):
+        for column in ("done", "now", "fail"):
             table.add_column(column, justify="right", no_wrap=True)
+        for column in self._methods:
+            means.add_column(column, justify="right", no_wrap=True)
         for (environment, algorithm, variant), cells in self._most_telling_first():
             counts = Counter(self._state[cell.name] for cell in cells)
             scores = [
                 _number(self._mean_score(cell for cell in cells if cell.method == method))
                 for method in self._methods
             ]
+            style = "" if counts["running"] else "dim"
             table.add_row(
                 environment,
                 algorithm,
@@ -153,15 +160,17 @@ class Progress:
                 f"{counts['done']}/{len(cells)}",
                 str(counts["running"] or ""),
                 Text(str(counts["failed"] or ""), style="bold red"),
-                *scores,
-                style="" if counts["running"] else "dim",
+                style=style,
             )
-        return Group(Text(self.summary(), style="bold"), table)
+            means.add_row(*scores, style=style)
+        both = Table.grid(padding=(0, 1, 0, 0))
+        both.add_row(table, means)
+        return Group(Text(self.summary(), style="bold"), both)
 
     def _most_telling_first(self) -> list[tuple[Row, list[Cell]]]:
         """The rows; where a terminal has no room for all, those with running cells come first."""
         rows = list(self._rows.items())
-        if len(rows) > self._console.height - 3:
+        if len(rows) > self._console.height - HEADING:
             rows.sort(key=lambda row: not any(self._state[c.name] == "running" for c in row[1]))
         return rows
 
@@ -170,22 +179,26 @@ class Progress:
         return statistics.fmean(scores) if scores else None
 
     def _seconds_left(self) -> float | None:
-        """Remaining iterations at the pace of their kind of cell, shared by those that run."""
-        paces = {kind: seconds / count for kind, (seconds, count) in self._pace.items() if count}
-        if not paces:
-            return None
-        usual = statistics.fmean(paces.values())
-        remaining = running = 0.0
-        for name, cell in self._cells.items():
-            if self._state[name] in ("running", "pending"):
-                todo = (cell.settings.iterations or 0) - self._iterations.get(name, 0)
-                remaining += max(0.0, todo) * paces.get(self._kind(name), usual)
-                running += self._state[name] == "running"
-        return remaining / max(1.0, running)
+        """Remaining episodes at the pace of their kind of cell, shared by those that run.
 
-    def _kind(self, name: str) -> tuple[str, ...]:
+        No cell is shared, so it is at least what the slowest has before it.
+        """
+        paces = {kind: seconds / count for kind, (seconds, count) in self._pace.items() if count}
+        remaining: list[float] = []
+        running = 0
+        for name, cell in self._cells.items():
+            if paces and self._state[name] in ("running", "pending"):
+                todo = (cell.settings.iterations or 0) - self._iterations.get(name, 0)
+                pace = _expected(paces, self._kind(name))
+                remaining.append(max(0.0, todo) * _episodes(cell) * pace)
+                running += self._state[name] == "running"
+        if not sum(remaining):
+            return None
+        return max(sum(remaining) / max(1, running), *remaining)
+
+    def _kind(self, name: str) -> Kind:
         cell = self._cells[name]
-        return (cell.environment, cell.algorithm, cell.method, cell.variant or "")
+        return (cell.algorithm, cell.environment, cell.variant or "", cell.method)
 
     def _move(self, name: str, state: str) -> None:
         self._counts[self._state[name]] -= 1
@@ -202,6 +215,32 @@ class Progress:
         with contextlib.suppress(OSError):  # whoever reads has gone; the cells go on
             self._console.print("".join(c if c.isprintable() else " " for c in plain), markup=False)
             self._console.file.flush()
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_style="bold",
+        min_width=len(title),
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )
+
+
+def _episodes(cell: Cell) -> int:
+    """Of an iteration."""
+    return ALGORITHMS[cell.algorithm].episodes_per_iteration(cell.settings)
+
+
+def _expected(paces: Mapping[Kind, float], kind: Kind) -> float:
+    """Seconds of an episode of a kind of cell: as measured, else of the kinds most like it."""
+    for shared in range(len(kind), -1, -1):
+        alike = [pace for other, pace in paces.items() if other[:shared] == kind[:shared]]
+        if alike:
+            return statistics.fmean(alike)
+    return 0.0
 
 
 def _number(value: float | None) -> str:

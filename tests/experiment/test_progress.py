@@ -79,12 +79,14 @@ def test_seven_hundred_and_twenty_cells_are_one_screen_of_a_hundred_columns():
         progress.started(cell.name)
         progress.reported(cell.name, report(10, score=-12345.678))
     lines = drawn(progress)
-    assert len(lines) == 1 + 24 + 1
+    assert len(lines) == 1 + 2 + 24
     assert max(map(len, lines)) <= 100
-    assert lines[1].split() == (
+    assert lines[1].strip() == "mean score"
+    assert lines[1].index("mean") > lines[2].index("fail")
+    assert lines[2].split() == (
         ["environment", "algorithm", "done", "now", "fail", "bp", "lpdm", "lpdm_guided"]
     )
-    rows = [line.split() for line in lines[2:]]
+    rows = [line.split() for line in lines[3:]]
     assert len({tuple(row[:2]) for row in rows}) == 24
     assert {tuple(row[2:]) for row in rows} == {("0/30", "30", *["-12345.7"] * 3)}
 
@@ -92,7 +94,7 @@ def test_seven_hundred_and_twenty_cells_are_one_screen_of_a_hundred_columns():
 def test_variants_have_rows_of_their_own(tmp_path):
     cells = load_experiment(write(tmp_path, variants={"slow": {}, "fast": {}})).cells()
     lines = drawn(Progress(cells, {}, io.StringIO()))
-    assert [line.split()[2] for line in lines[1:]] == ["variant", "fast", "slow"]
+    assert [line.split()[2] for line in lines[2:]] == ["variant", "fast", "slow"]
 
 
 def test_counts_and_mean_last_scores_follow_the_cells(cells):
@@ -106,7 +108,7 @@ def test_counts_and_mean_last_scores_follow_the_cells(cells):
     progress.completed(lpdm0)
     progress.reported(lpdm1, report(10, score=None))
     progress.failed(lpdm1, "boom")
-    summary, header, row = drawn(progress)
+    summary, _, header, row = drawn(progress)
     assert row.split() == ["CartPole-v1", "ppo", "2/4", "1", "1", "11.5", "-4.0"]
     assert header.index("fail") + len("fail") == row.index(" 1 ", row.index(" 1 ") + 2) + 2
     assert summary.startswith("2 done, 1 running, 1 failed, 0 pending | ")
@@ -148,7 +150,7 @@ def test_time_left_is_the_iterations_to_go_at_the_pace_of_their_kind(cells, cloc
     progress.started(bp0)
     progress.started(lpdm0)
     progress.reported(bp0, report(10, new=10, seconds=10.0))  # 1 s an iteration
-    # bp 90 + 100 to go, lpdm 100 + 100 at the usual pace, which is bp's: 390 s shared by two.
+    # bp 90 + 100 to go, lpdm 100 + 100 at the pace of bp, which is like it: 390 s shared by two.
     assert progress.summary().endswith("| about 3 min left")
     progress.reported(lpdm0, report(20, new=20, seconds=80.0))  # 4 s an iteration
     # bp 90 + 100 s, lpdm 4 * (80 + 100) s, shared by two: 455 s.
@@ -156,14 +158,39 @@ def test_time_left_is_the_iterations_to_go_at_the_pace_of_their_kind(cells, cloc
     progress.completed(lpdm0)
     progress.started(lpdm1)
     progress.started(bp1)
-    # bp 90 + 100 s, lpdm 400 s, shared by three: 197 s.
-    assert progress.summary().endswith("| about 3 min left")
+    # bp 90 + 100 s, lpdm 400 s, shared by three: 197 s; but the one of lpdm takes all its 400 s.
+    assert progress.summary().endswith("| about 7 min left")
     progress.failed(lpdm1, "boom")
     progress.completed(bp0)
     # bp 100 s.
     assert progress.summary().endswith("| about 100 s left")
     progress.completed(bp1)
-    assert progress.summary().endswith("| about 0 s left")
+    assert "left" not in progress.summary()
+
+
+def test_a_kind_of_cell_not_yet_seen_is_thought_as_slow_as_others_of_its_algorithm(tmp_path, clock):
+    cells = load_experiment(
+        write(
+            tmp_path,
+            environments=["CartPole-v1", "Acrobot-v1"],
+            algorithms=["ppo", "reinforce"],
+            settings={"iterations": 100},
+        )
+    ).cells()
+    ppo, reinforce, *_ = (cell.name for cell in cells)
+    progress = Progress(cells, {}, io.StringIO())
+    progress.started(reinforce)
+    progress.reported(reinforce, report(90, new=10, seconds=10.0))  # 1 s an iteration
+    # 10 and 100 s of reinforce; an iteration of ppo has four episodes, so 800 s.
+    assert progress.summary().endswith("| about 15 min left")
+    progress.started(ppo)
+    progress.reported(ppo, report(90, new=10, seconds=80.0))  # 8 s an iteration
+    for name in (ppo, reinforce):
+        progress.completed(name)
+    # 100 iterations of either algorithm on Acrobot, not of the mean of both.
+    assert progress.summary().endswith("| about 15 min left")
+    progress.failed(cells[2].name, "boom")
+    assert progress.summary().endswith("| about 100 s left")
 
 
 def test_a_resumed_grid_counts_what_is_finished_as_done(cells, clock):
@@ -298,6 +325,7 @@ def test_the_command_draws_its_table_on_a_terminal(tmp_path):
     assert process.wait(timeout=60) == 0
     text = shown.decode()
     plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
+    assert plain.count("mean score") > 2
     assert plain.count("environment algorithm") > 2  # drawn, and again in its place
     assert "\x1b[1A" in text
     assert re.search(r"CartPole-v1 +ppo +2/2 +[\d.]+ +[\d.]+ *\r\n", plain)

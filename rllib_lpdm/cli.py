@@ -1,0 +1,65 @@
+"""``rllib-lpdm COMMAND``: the command lines under one name."""
+
+import argparse
+import importlib
+import importlib.metadata
+import sys
+from pathlib import Path
+
+from rllib_lpdm.results.messages import one_line, unknown_name
+
+SCRIPT = "rllib-lpdm"
+COMMANDS = {  # modules of this package, imported when they are asked for
+    "tune": "train every cell of an experiment file",
+    "report": "tables, figures and one page of a results folder",
+    "evaluate": "returns, and a video, of a trained policy",
+    "benchmark": "speed and memory as ratios",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command that the first argument names; the status is the command's."""
+    parser = argparse.ArgumentParser(
+        prog=SCRIPT,
+        usage=f"{SCRIPT} [--version] [--help] COMMAND ...",
+        description="Local pairwise distance matching: policies trained without backpropagation.",
+        epilog="\n".join(
+            ["commands:", *(f"  {name:<10} {what}" for name, what in COMMANDS.items())]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = f"%(prog)s {importlib.metadata.version(SCRIPT)}"
+    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("command", metavar="COMMAND", help="one of those below")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="what it takes: COMMAND --help")
+    options = parser.parse_args(arguments)
+    if options.command not in COMMANDS:
+        parser.error(unknown_name(options.command, COMMANDS, "command"))
+    status: int = importlib.import_module(f"rllib_lpdm.{options.command}").main(options.rest)
+    return status
+
+
+def program(command: str) -> str:
+    """A command as its user has called it, for usage lines and advice."""
+    by_script = Path(sys.argv[0]).stem == SCRIPT
+    return f"{SCRIPT} {command}" if by_script else f"python -m rllib_lpdm.{command}"
+
+
+def complain(error: object, status: int) -> int:
+    """Says on stderr why a command ends, whatever the text of an error holds; gives the status."""
+    print(
+        "error:", "\n".join(one_line(line, 600) for line in str(error).split("\n")), file=sys.stderr
+    )
+    return status
+
+
+def positive(text: str) -> int:
+    """An argument that counts something."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
