@@ -82,7 +82,8 @@ def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
             for folder, log in folders:
                 log.append([_row(report * per_report + i + 1) for i in range(per_report)])
                 sink.update(folder)
-            _wait_until(sink, (report + 1) * per_report * cells)
+            if not sink.wait(120):
+                raise RuntimeError(f"W&B has {sink.rows} rows after two minutes")
             if report == 0:  # opening the runs is not a matter of rows
                 opened = (sink.rows, sink.cpu_seconds)
         milliseconds = 1000 * (sink.cpu_seconds - opened[1]) / (sink.rows - opened[0])
@@ -109,15 +110,6 @@ def _row(iteration: int) -> dict[str, float]:
         **{f"grad_norm_{part}": math.exp(-iteration) for part in parts},
         **dict.fromkeys(("policy_loss", "value_loss", "kl", "skipped_steps"), 1 / iteration),
     }
-
-
-def _wait_until(sink: CellFollower, rows: int) -> None:
-    deadline = time.monotonic() + 120
-    while sink.rows < rows:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"W&B has {sink.rows} of {rows} rows after two minutes")
-        time.sleep(0.02)
-    time.sleep(0.2)  # the thread notes its time after the last row
 
 
 def _of_driver(benchmark: str, case: str, figure: float, limit: float, unit: str) -> Row:

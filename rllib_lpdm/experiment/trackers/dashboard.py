@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rllib_lpdm.experiment.trackers.wandb import PROJECT
 from rllib_lpdm.experiment.trackers.wandb_mode import LOGIN, has_key
 from rllib_lpdm.results.columns import column, metric_name
+from rllib_lpdm.results.messages import one_line
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -104,8 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             view = workspace(options.entity, options.project, name, options.layers).save()
             print(f"{name}: {view.url}")
     except Exception as error:  # of any class: the key is refused, the server is out of reach
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return _refused(f"{options.entity}/{options.project}: {reason[:300]}")
+        return _refused(f"{options.entity}/{options.project}: {one_line(error)}")
     return 0 if names else _refused(f"{options.entity}/{options.project} has no cells' runs")
 
 

@@ -14,6 +14,9 @@ from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 
 CLOSE_TIMEOUT = 300.0  # seconds that close() waits at most
 
+# A cell's folder and how it has ended, or None where it has not; who waits; the end.
+_Task = tuple[Path, Status | None] | threading.Event | None
+
 
 class Service(abc.ABC):
     """What the trackers of all cells share, such as a client.
@@ -67,7 +70,7 @@ class CellFollower:
         self._said: set[str] = set()
         self._lock = threading.Lock()
         self._waiting: set[str] = set()
-        self._queue: queue.SimpleQueue[tuple[Path, Status | None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if service is not None:
             name = f"{service.name} follower"
@@ -95,6 +98,14 @@ class CellFollower:
         if self._service is not None and not self._service.has_all_of(record):
             self.finish(cell_folder, failed=False)
 
+    def wait(self, seconds: float) -> bool:
+        """Waits until what was asked so far is done; False where that takes longer."""
+        if self._thread is None:
+            return True
+        done = threading.Event()
+        self._queue.put(done)
+        return done.wait(seconds)
+
     def close(self) -> str | None:
         """Ends the cells that are still open as interrupted, and waits until all is written.
 
@@ -116,6 +127,9 @@ class CellFollower:
 
     def _work(self, service: Service) -> None:
         while (task := self._queue.get()) is not None:
+            if isinstance(task, threading.Event):
+                task.set()
+                continue
             folder, status = task
             if status is None:
                 with self._lock:

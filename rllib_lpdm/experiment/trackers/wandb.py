@@ -29,6 +29,7 @@ from rllib_lpdm.experiment.trackers.follower import CellFollower, Service
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
 from rllib_lpdm.results.columns import metric_name
+from rllib_lpdm.results.messages import one_line
 
 if TYPE_CHECKING:
     import wandb
@@ -93,9 +94,8 @@ class Wandb(Service):
 
     def degrade(self, error: Exception) -> None:
         self.works, self.online = self.online, False
-        reason = " ".join(str(error).split()) or type(error).__name__
         goes_on = "offline" if self.works else "without it, the results are not touched"
-        self.say(f"failed ({reason[:300]}); going on {goes_on}")
+        self.say(f"failed ({one_line(error)}); going on {goes_on}")
         try:
             import wandb
 
@@ -189,7 +189,8 @@ class WandbRun(Tracker):
                 self._next_step = step + 1
 
     def end(self, status: Status) -> None:
-        self._run.summary.update(_scores(np.array(self._returns)))
+        if self._returns:
+            self._run.summary.update(_scores(np.array(self._returns)))
         if status == "interrupted":
             self._run.mark_preempting()  # with an exit code, the state "preempted"
         self._run.finish(exit_code=0 if status == "finished" else 1)
@@ -200,8 +201,6 @@ class WandbRun(Tracker):
 
 def _scores(returns: "np.ndarray[Any, np.dtype[np.float64]]") -> dict[str, float]:
     """What the report shows of a run: its last, its highest and its end score."""
-    if not len(returns):
-        return {}
     scores = smoothed(returns)
     highest = scores[first_full(len(scores)) :].max()
     return {

@@ -49,6 +49,7 @@ def has_key() -> bool:
     Raises:
         ImportError: the package is missing.
     """
+    # Private, as the public ways ask for a key where there is none.
     from wandb.errors import AuthenticationError
     from wandb.sdk import wandb_setup
     from wandb.sdk.lib import wbauth
