@@ -1,26 +1,23 @@
 """The training loop: several of the paper's iterations in one ``train()``."""
 
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.learner import LocalLearner
+from rllib_lpdm.algorithms.internals import FolderlessAlgorithm, Result, on_learners
 
 PROGRESS = "progress"
-Result = TypeVar("Result")
 
 
-class LocalAlgorithm(Algorithm):
+class LocalAlgorithm(FolderlessAlgorithm):
     """Collect whole episodes, update, repeat: ``iterations_per_report`` times a ``train()``.
 
     Attributes:
@@ -40,13 +37,6 @@ class LocalAlgorithm(Algorithm):
         self.env_steps = 0
         self._episodes = 0
         super().setup(config)
-
-    def _setup_logdir(self) -> None:
-        """As RLlib, but without an empty folder in the home for every algorithm that is built."""
-        if self._storage:
-            super()._setup_logdir()
-        else:
-            self._logdir = tempfile.gettempdir()
 
     @property
     def finished(self) -> bool:
@@ -154,19 +144,9 @@ class LocalAlgorithm(Algorithm):
             from_worker_or_learner_group=self.learner_group, inference_only=True
         )
 
-    def _on_learners(
-        self, function: Callable[[LocalLearner], Result], count: int | None = None
-    ) -> Result:
-        """Calls a function on the first so many learners, or all, and returns the first's result.
-
-        All have the same weights and return the same. The error of one that fails is raised at
-        once: the others would wait for it in vain.
-        """
-        if self.learner_group.is_local:
-            return function(self.learner_group._learner)
-        learners = self.learner_group._workers[:count]
-        results: list[Result] = ray.get([learner.apply.remote(function) for learner in learners])
-        return results[0]
+    def _on_learners(self, function: Callable[[Any], Result], count: int | None = None) -> Result:
+        """Calls a function on the first so many learners, or all; all would return the same."""
+        return on_learners(self.learner_group, function, count)
 
     def numpy_weights(self) -> dict[str, NDArray[Any]]:
         """A copy of the module's parameters by name, each of its layer's shape."""

@@ -6,9 +6,13 @@ from typing import Any, ClassVar, Self
 import pydantic
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.util.debug import log_once
 
 from rllib_lpdm.algorithms.functions import black_box_function, metric_function
+from rllib_lpdm.algorithms.internals import (
+    described_network,
+    has_connectors,
+    stay_silent_on_the_api_stack,
+)
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
@@ -110,8 +114,7 @@ class LocalConfig(AlgorithmConfig):
         Raises:
             ValueError: names the setting and the way out.
         """
-        # Spends RLlib's one-time advice to leave the new API stack, which is of no use here.
-        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
+        stay_silent_on_the_api_stack(self)
         super().validate()
         settings = self.settings()
         for name in self.settings_class.model_fields:
@@ -143,7 +146,7 @@ class LocalConfig(AlgorithmConfig):
                 "use rllib_lpdm.algorithms.model_v2 with stock PPO there",
             ),
             "rl_module()": (
-                bool(self._model_config) or self._rl_module_spec is not None,
+                described_network(self),
                 "the network is described by training(hidden_sizes=..., action_std=...)",
             ),
             "env_runners(explore=False)": (
@@ -172,11 +175,7 @@ class LocalConfig(AlgorithmConfig):
                 "an episode has random streams of its own; use more env runners instead",
             ),
             "connectors": (
-                bool(
-                    self._env_to_module_connector
-                    or self._module_to_env_connector
-                    or self._learner_connector
-                ),
+                has_connectors(self),
                 "rollouts do not pass through connectors; wrap the environment instead",
             ),
             "several policies": (self.is_multi_agent, "only single-agent environments are trained"),

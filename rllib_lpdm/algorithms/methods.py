@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from rllib_lpdm.algorithms.updates import Update, backpropagate, match_distances, train_heads
+
 
 @dataclass(frozen=True)
 class MethodEntry:
@@ -10,6 +12,7 @@ class MethodEntry:
 
     Attributes:
         description: what trains the hidden layers.
+        update: one step of every layer that is trained.
         trains_hidden: whether anything does.
         backpropagates: whether it is the RL loss by the chain rule through all layers, which needs
             a derivative of everything between them.
@@ -18,6 +21,7 @@ class MethodEntry:
     """
 
     description: str
+    update: Update
     trains_hidden: bool = True
     backpropagates: bool = False
     matches_distances: bool = False
@@ -26,10 +30,10 @@ class MethodEntry:
 
 #: Every method by its name.
 METHODS: Final = {
-    "bp": MethodEntry("backpropagation", backpropagates=True),
-    "lpdm": MethodEntry("L_d", matches_distances=True),
-    "lpdm_guided": MethodEntry("L_gd", matches_distances=True, guided=True),
-    "frozen": MethodEntry("nothing", trains_hidden=False),
+    "bp": MethodEntry("backpropagation", backpropagate, backpropagates=True),
+    "lpdm": MethodEntry("L_d", match_distances, matches_distances=True),
+    "lpdm_guided": MethodEntry("L_gd", match_distances, matches_distances=True, guided=True),
+    "frozen": MethodEntry("nothing", train_heads, trains_hidden=False),
 }
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import observation_size
 from rllib_lpdm.algorithms.settings import Settings, unknown_name
 from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
+from rllib_lpdm.results.columns import column
 
 
 class LocalTorchModelV2(TorchModelV2, nn.Module):
@@ -112,7 +113,9 @@ class LocalTorchModelV2(TorchModelV2, nn.Module):
 
     def metrics(self) -> dict[str, float]:
         """Each layer's local loss on the last batch; RLlib reports means over an iteration."""
-        return {f"distance_loss_{k}": loss.item() for k, loss in enumerate(self._local_losses, 1)}
+        return {
+            column("distance_loss", k): loss.item() for k, loss in enumerate(self._local_losses, 1)
+        }
 
 
 def _validated(**config: Any) -> tuple[str, tuple[int, ...]]:

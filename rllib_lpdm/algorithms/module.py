@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import scipy.special
 import torch
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 from rllib_lpdm.algorithms.distributions import FixedGaussian, action_distribution
 from rllib_lpdm.algorithms.functions import black_box_function
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
-from rllib_lpdm.local_learning import LocalMLP
-from rllib_lpdm.local_learning.activations import ELU_ALPHA, LEAKY_RELU_SLOPE
+from rllib_lpdm.local_learning import ACTIVATIONS, LocalMLP
 
 Array = NDArray[Any]
 
@@ -133,7 +131,7 @@ class NumpyPolicy:
         black_box: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._arguments = layers, activation, black_box
-        self._activate, self._black_box = NUMPY_ACTIVATIONS[activation], black_box
+        self._activate, self._black_box = ACTIVATIONS[activation].in_numpy, black_box
         self._hidden = [
             (weight, bias, np.empty(len(bias), np.float32)) for weight, bias in layers[:-1]
         ]
@@ -175,42 +173,6 @@ class TorchPolicy:
 
 
 Policy = NumpyPolicy | TorchPolicy
-
-
-def _tanh(x: Array) -> Array:
-    return np.tanh(x, x)
-
-
-def _relu(x: Array) -> Array:
-    return np.maximum(x, 0, x)
-
-
-def _leaky_relu(x: Array) -> Array:
-    return np.maximum(x, LEAKY_RELU_SLOPE * x)
-
-
-def _elu(x: Array) -> Array:
-    return np.where(x > 0, x, ELU_ALPHA * np.expm1(np.minimum(x, 0)))
-
-
-def _gelu(x: Array) -> Array:
-    y: Array = 0.5 * x * (1 + scipy.special.erf(x * np.float32(math.sqrt(0.5))))
-    return y
-
-
-def _silu(x: Array) -> Array:
-    y: Array = x * scipy.special.expit(x)
-    return y
-
-
-NUMPY_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": _tanh,
-    "relu": _relu,
-    "leaky_relu": _leaky_relu,
-    "elu": _elu,
-    "gelu": _gelu,
-    "silu": _silu,
-}
 
 
 def observation_size(space: gym.Space) -> int:

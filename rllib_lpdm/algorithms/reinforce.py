@@ -1,5 +1,6 @@
 """REINFORCE, with and without a learned state-value baseline (section 2.2)."""
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -7,10 +8,11 @@ from torch import Tensor
 
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
+from rllib_lpdm.algorithms.distributions import ActionDistribution
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.learner import LocalLearner, OutputGradients
-from rllib_lpdm.algorithms.methods import METHODS
+from rllib_lpdm.algorithms.learner import LocalLearner
 from rllib_lpdm.algorithms.settings import Settings
+from rllib_lpdm.algorithms.updates import Batch, OutputGradients
 
 
 class ReinforceConfig(LocalConfig):
@@ -53,30 +55,43 @@ class Reinforce(LocalAlgorithm):
 class ReinforceLearner(LocalLearner):
     """``-mean(w log pi(a|s))``, w the normalised return less the baseline, if there is one."""
 
-    def _learn(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
-        batch = self._batch(episodes)
-        guide = None
-        if METHODS[self.config.method].guided:
-            guide = batch["returns"]
-            if self.config.has_value_head:
-                with torch.no_grad():
-                    module = self.actor_critic
-                    features = self._shards.forward(module.features, batch["observations"])
-                    guide = module.values(features)
-        rows = self._rows(len(batch["returns"]), iteration)
-        return self._update_batch(batch, guide, rows)
+    def learn_from(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
+        module = self.actor_critic
+        batch = self.batch(episodes)
+        guide = batch["returns"] if self.method.guided else None
+        if guide is not None and self.config.baseline:
+            with torch.no_grad():
+                guide = module.values(self.forward(module.features, batch["observations"]))
+        loss = functools.partial(
+            policy_gradient_loss, batch["actions"], batch["returns"], module.distribution
+        )
+        rows = self.rows(len(batch["returns"]), iteration)
+        return self.step(Batch(batch["observations"], loss, guide, rows))
 
-    def _output_gradients(
-        self, batch: dict[str, Tensor], outputs: Tensor, values: Tensor | None
-    ) -> OutputGradients:
-        returns = batch["returns"]
-        error = returns if values is None else returns - values
-        # Returns without variance are normalised to zeros: they say nothing of the actions.
-        weights = error if bool(returns.any()) else torch.zeros_like(returns)
-        log_prob, gradient = self.actor_critic.distribution.log_prob(outputs, batch["actions"])
-        terms = {"policy_loss": -weights * log_prob}
-        policy_gradient = gradient * (weights / -len(weights)).unsqueeze(1)
-        if values is None:
-            return OutputGradients(policy_gradient, None, terms)
-        terms["value_loss"] = error.square()
-        return OutputGradients(policy_gradient, error * (-2.0 / len(error)), terms)
+
+def policy_gradient_loss(
+    actions: Tensor,
+    returns: Tensor,
+    distribution: ActionDistribution,
+    outputs: Tensor,
+    values: Tensor | None,
+) -> OutputGradients:
+    """The loss of REINFORCE and, where values are learned, their mean squared error.
+
+    Args:
+        actions: (N, ...) as drawn.
+        returns: (N,) normalised.
+        distribution: of the actions.
+        outputs: (N, size) of the policy head.
+        values: (N,) of the value head, None without one.
+    """
+    error = returns if values is None else returns - values
+    # Returns without variance are normalised to zeros: they say nothing of the actions.
+    weights = error if bool(returns.any()) else torch.zeros_like(returns)
+    log_prob, gradient = distribution.log_prob(outputs, actions)
+    terms = {"policy_loss": -weights * log_prob}
+    policy_gradient = gradient * (weights / -len(weights)).unsqueeze(1)
+    if values is None:
+        return OutputGradients(policy_gradient, None, terms)
+    terms["value_loss"] = error.square()
+    return OutputGradients(policy_gradient, error * (-2.0 / len(error)), terms)

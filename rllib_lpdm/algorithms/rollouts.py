@@ -30,12 +30,12 @@ from ray.rllib.utils.metrics import (
     NUM_EPISODES,
     NUM_EPISODES_LIFETIME,
 )
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
 from rllib_lpdm.algorithms.distributions import action_distribution
 from rllib_lpdm.algorithms.environments import EnvironmentMaker
 from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.internals import registered_environment
 from rllib_lpdm.algorithms.module import Policy
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.algorithms.threads import single_threaded
@@ -297,8 +297,9 @@ def create_environment(
     context = EnvContext(env_config, worker_index, num_workers=num_workers)
     if callable(env):
         return env(context)
-    if _global_registry.contains(ENV_CREATOR, env):
-        return _global_registry.get(ENV_CREATOR, env)(context)
+    creator = registered_environment(env)
+    if creator is not None:
+        return creator(context)
     return gym.make(env, disable_env_checker=True, **env_config)
 
 

@@ -163,13 +163,13 @@ class Settings(BaseModel):
         "Which distances of a row are kept: all, to its closest or furthest neighbours, or to both "
         "in equal parts.",
         section="A",
-        cost="see the benchmark: less time for few neighbours of many rows only",
+        cost="a ranking of all distances, once a batch",
     )
     neighbour_fraction: float = setting(
         0.5,
         "Share of a row's distances that `neighbours` keeps.",
         section="A",
-        cost="less than all where few are kept of many rows; half of them costs more",
+        cost="none of its own",
         gt=0,
         le=1,
     )

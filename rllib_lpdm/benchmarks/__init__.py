@@ -6,14 +6,13 @@ from rllib_lpdm.benchmarks.grid import grid, wandb
 from rllib_lpdm.benchmarks.measure import Row
 from rllib_lpdm.benchmarks.report import report
 from rllib_lpdm.benchmarks.training import ppo, reinforce, runner
-from rllib_lpdm.benchmarks.updates import local_update, memory, sparse
+from rllib_lpdm.benchmarks.updates import local_update, memory
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "runner": runner,
     "reinforce": reinforce,
     "ppo": ppo,
     "local_update": local_update,
-    "sparse": sparse,
     "memory": memory,
     "grid": grid,
     "wandb": wandb,

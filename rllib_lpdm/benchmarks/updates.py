@@ -1,14 +1,19 @@
 """One update: its time against backpropagation, its peak memory against depth."""
 
+import functools
 import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rllib_lpdm.algorithms import PPOConfig
+from rllib_lpdm.algorithms.internals import on_learners
 from rllib_lpdm.algorithms.learner import LocalLearner
+from rllib_lpdm.algorithms.methods import METHODS
+from rllib_lpdm.algorithms.ppo import clipped_loss
 from rllib_lpdm.algorithms.threads import single_threaded
+from rllib_lpdm.algorithms.updates import Batch
 from rllib_lpdm.benchmarks.measure import Row, compare
 from rllib_lpdm.local_learning import LayerAdam, LocalMLP, clipped_step
 
@@ -48,29 +53,6 @@ def local_update() -> list[Row]:
     return rows
 
 
-def sparse() -> list[Row]:
-    """Updates with some of each row's neighbours (appendix A) against all, three layers of 128.
-
-    The selection, once a batch, is part of it.
-    """
-    rows = []
-    for count, fraction in ((64, 1 / 2), (1024, 1 / 2), (1024, 1 / 8), (1024, 1 / 32)):
-        some, every = _Sparse(count, "both", fraction), _Sparse(count, "all", 1.0)
-        case = f"{count} rows, 1/{round(1 / fraction)} of neighbours"
-        rows.append(
-            compare(
-                "sparse",
-                case,
-                some.measure,
-                every.measure,
-                compared_with="all distances",
-                unit="ms",
-                rounds=5,
-            )
-        )
-    return rows
-
-
 def memory() -> list[Row]:
     """Peak memory that one update of the hidden layers allocates, at N = 4096 and width 256."""
     peaks = {
@@ -96,23 +78,6 @@ def memory() -> list[Row]:
             )
         )
     return rows
-
-
-class _Sparse:
-    """Updates of hidden layers from some of their rows' distances."""
-
-    def __init__(self, rows: int, neighbours: str, fraction: float) -> None:
-        torch.manual_seed(0)
-        self._network = LocalMLP(11, (128, 128, 128))
-        self._observations = torch.randn(rows, 11)
-        self._optimizers = [LayerAdam(x.parameters(), lr=3e-4) for x in self._network.layers]
-        self._kept = {"neighbours": neighbours, "fraction": fraction}
-
-    def measure(self, repetitions: int = 5) -> float:
-        started = time.perf_counter()
-        for _ in range(repetitions):
-            self._network.learn(self._observations, self._optimizers, **self._kept)  # type: ignore[arg-type]
-        return 1e3 * (time.perf_counter() - started) / repetitions
 
 
 class _HiddenLayers:
@@ -156,10 +121,10 @@ class _PPOUpdate:
             .debugging(seed=0)
             .build_algo()
         )
-        self._learner: LocalLearner = self._algo.learner_group._learner
+        self._learner: LocalLearner = on_learners(self._algo.learner_group, lambda learner: learner)
         rng = torch.Generator().manual_seed(0)
-        self._batch = {
-            "observations": torch.randn(ROWS, 11, generator=rng),
+        observations = torch.randn(ROWS, 11, generator=rng)
+        batch = {
             "actions": torch.randn(ROWS, 3, generator=rng),
             "old_outputs": torch.randn(ROWS, 3, generator=rng),
             **{
@@ -167,13 +132,19 @@ class _PPOUpdate:
                 for name in ("old_values", "old_log_probs", "advantages", "returns")
             },
         }
-        self._guide: Tensor | None = self._batch["old_values"] if method == "lpdm_guided" else None
+        distribution = self._learner.actor_critic.distribution
+        self._batch = Batch(
+            observations,
+            functools.partial(clipped_loss, batch, distribution, self._algo.config),
+            batch["old_values"] if METHODS[method].guided else None,
+            report=False,
+        )
 
     def measure(self, repetitions: int = 200) -> float:
         with single_threaded():
             started = time.perf_counter()
             for _ in range(repetitions):
-                self._learner._update_batch(self._batch, self._guide, report=False)
+                self._learner.step(self._batch)
             return 1e6 * (time.perf_counter() - started) / repetitions
 
     def stop(self) -> None:
@@ -186,7 +157,7 @@ def _peak_memory(method: str, depth: int) -> float:
     network = LocalMLP(MEMORY_WIDTH, (MEMORY_WIDTH,) * depth)
     observations = torch.randn(MEMORY_ROWS, MEMORY_WIDTH)
     output_gradient = torch.randn(MEMORY_ROWS, MEMORY_WIDTH)
-    if method == "bp":
+    if METHODS[method].backpropagates:
         parameters: list[nn.Parameter] = list(network.parameters())
         optimizer = LayerAdam(parameters, lr=1e-3)
 

@@ -1,11 +1,19 @@
-"""Activations with their derivatives by hand."""
+"""Activations with their derivatives by hand: to add one, add an entry to the table."""
 
+import math
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+import scipy.special
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from rllib_lpdm.local_learning import internals
+
+Array = NDArray[Any]
 
 LEAKY_RELU_SLOPE: Final = 0.01
 ELU_ALPHA: Final = 1.0
@@ -19,11 +27,21 @@ class Activation(NamedTuple):
         in_place: z -> y written over z, where y suffices for the derivative; else a new y, so that
             in either case the tensor passed in is what ``backward`` needs afterwards.
         backward: (gradient by y, the tensor that was passed to ``in_place``) -> gradient by z.
+        in_numpy: z -> y for acting, which may write over z.
     """
 
     function: Callable[[Tensor], Tensor]
     in_place: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
+    in_numpy: Callable[[Array], Array]
+
+
+def _tanh_in_numpy(z: Array) -> Array:
+    return np.tanh(z, z)
+
+
+def _relu_in_numpy(z: Array) -> Array:
+    return np.maximum(z, 0, z)
 
 
 def _leaky_relu(z: Tensor) -> Tensor:
@@ -35,13 +53,11 @@ def _leaky_relu_in_place(z: Tensor) -> Tensor:
 
 
 def _leaky_relu_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    by_z: Tensor = torch.ops.aten.leaky_relu_backward.default(gradient, y, LEAKY_RELU_SLOPE, True)
-    return by_z
+    return internals.leaky_relu_backward(gradient, y, LEAKY_RELU_SLOPE)
 
 
-def _relu_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    by_z: Tensor = torch.ops.aten.threshold_backward.default(gradient, y, 0)
-    return by_z
+def _leaky_relu_in_numpy(z: Array) -> Array:
+    return np.maximum(z, LEAKY_RELU_SLOPE * z)
 
 
 def _elu(z: Tensor) -> Tensor:
@@ -53,16 +69,31 @@ def _elu_in_place(z: Tensor) -> Tensor:
 
 
 def _elu_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    by_z: Tensor = torch.ops.aten.elu_backward.default(gradient, ELU_ALPHA, 1.0, 1.0, True, y)
-    return by_z
+    return internals.elu_backward(gradient, y, ELU_ALPHA)
+
+
+def _elu_in_numpy(z: Array) -> Array:
+    return np.where(z > 0, z, ELU_ALPHA * np.expm1(np.minimum(z, 0)))
+
+
+def _gelu_in_numpy(z: Array) -> Array:
+    y: Array = 0.5 * z * (1 + scipy.special.erf(z * np.float32(math.sqrt(0.5))))
+    return y
+
+
+def _silu_in_numpy(z: Array) -> Array:
+    y: Array = z * scipy.special.expit(z)
+    return y
 
 
 #: Every activation by its name.
 ACTIVATIONS: Final = {
-    "tanh": Activation(torch.tanh, torch.tanh_, torch.ops.aten.tanh_backward.default),
-    "relu": Activation(torch.relu, torch.relu_, _relu_backward),
-    "leaky_relu": Activation(_leaky_relu, _leaky_relu_in_place, _leaky_relu_backward),
-    "elu": Activation(_elu, _elu_in_place, _elu_backward),
-    "gelu": Activation(functional.gelu, functional.gelu, torch.ops.aten.gelu_backward.default),
-    "silu": Activation(functional.silu, functional.silu, torch.ops.aten.silu_backward.default),
+    "tanh": Activation(torch.tanh, torch.tanh_, internals.tanh_backward, _tanh_in_numpy),
+    "relu": Activation(torch.relu, torch.relu_, internals.relu_backward, _relu_in_numpy),
+    "leaky_relu": Activation(
+        _leaky_relu, _leaky_relu_in_place, _leaky_relu_backward, _leaky_relu_in_numpy
+    ),
+    "elu": Activation(_elu, _elu_in_place, _elu_backward, _elu_in_numpy),
+    "gelu": Activation(functional.gelu, functional.gelu, internals.gelu_backward, _gelu_in_numpy),
+    "silu": Activation(functional.silu, functional.silu, internals.silu_backward, _silu_in_numpy),
 }

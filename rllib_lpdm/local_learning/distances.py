@@ -11,42 +11,38 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from rllib_lpdm.local_learning.internals import pdist_backward
 from rllib_lpdm.local_learning.pairs import Pairs, all_pairs, pair_count, symmetric
-
-# Share of all pairs up to which gathering the rows of some is faster than the kernel for all.
-FEW: Final = 1 / 6
 
 
 class Metric(NamedTuple):
-    """A metric by its values and its gradient, over all pairs or those given.
+    """A metric by its values and its gradient, over all pairs of rows.
 
-    Both functions compute no other pairs than those given. Of more than a few, it is faster to
-    compute all and to leave out the others, which :meth:`distances` and :meth:`gradient` do.
+    Where only some pairs are wanted the others are computed as well, and left out: that takes no
+    longer than gathering the rows of each pair, but for very few of them.
 
     Attributes:
-        values: (x, pairs) -> condensed distances; differentiable by autograd.
-        derivative: (gradient by the distances, x, distances, pairs) -> gradient by x.
+        values: x -> condensed distances; differentiable by autograd.
+        derivative: (gradient by the distances, x, distances) -> gradient by x.
         similarity: whether larger entries mean closer rows.
         signed: whether entries may be negative.
     """
 
-    values: Callable[[Tensor, Pairs | None], Tensor]
-    derivative: Callable[[Tensor, Tensor, Tensor, Pairs | None], Tensor]
+    values: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor, Tensor, Tensor], Tensor]
     similarity: bool = False
     signed: bool = False
 
     def distances(self, x: Tensor, pairs: Pairs | None) -> Tensor:
         """Condensed distances of the rows, of all pairs or those given."""
-        if pairs is None or _few(pairs, x):
-            return self.values(x, pairs)
-        return self.values(x, None).index_select(0, pairs.place)
+        distances = self.values(x)
+        return distances if pairs is None else distances.index_select(0, pairs.place)
 
     def gradient(self, g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
         """Gradient by the rows from that by the distances."""
-        if pairs is None or _few(pairs, x):
-            return self.derivative(g, x, distances, pairs)
-        count = x.shape[0]
-        return self.derivative(pairs.spread(g, count), x, pairs.spread(distances, count), None)
+        if pairs is not None:
+            g, distances = (pairs.spread(kept, x.shape[0]) for kept in (g, distances))
+        return self.derivative(g, x, distances)
 
     def largest(self, distances: Tensor) -> float:
         """The largest magnitude of (P,) distances, P > 0."""
@@ -80,8 +76,7 @@ def pairwise_distances(
             - "gram": inner products. A similarity: larger means closer, and it may be negative.
             - a function ``f(x: (N, d)) -> (N (N - 1) / 2,)``, differentiable by autograd. Its
               values are taken for distances and may be negative.
-        pairs: (P,) the pairs to list, None for all. Where they are few, no others are computed,
-            except by a function.
+        pairs: (P,) the pairs to list, None for all.
 
     Returns:
         (N (N - 1) / 2,) condensed distances, or (P,) of the pairs; empty for N < 2.
@@ -168,76 +163,50 @@ def check_rows(x: Tensor) -> None:
         raise ValueError(f"pairwise distances need rows of shape (N, d), got {tuple(x.shape)}")
 
 
-def _few(pairs: Pairs, x: Tensor) -> bool:
-    """Whether it is faster to compute no other pairs of the rows than these."""
-    return len(pairs.place) <= FEW * pair_count(x.shape[0], None)
+def _l1(x: Tensor) -> Tensor:
+    return torch.pdist(x, p=1.0)
 
 
-def _l1(x: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is None:
-        return torch.pdist(x, p=1.0)
-    return _by_blocks(lambda a, b: (a - b).abs_().sum(1), x, pairs)
+def _l1_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
+    return pdist_backward(g, x, 1.0, distances)
 
 
-def _l1_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is None:
-        dense: Tensor = torch.ops.aten._pdist_backward.default(g, x, 1.0, distances)
-        return dense
-    return _gradient_of_differences(g, x, pairs, Tensor.sign_)
+def _l2(x: Tensor) -> Tensor:
+    return torch.pdist(x, p=2.0)
 
 
-def _l2(x: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is None:
-        return torch.pdist(x, p=2.0)
-    return _by_blocks(lambda a, b: torch.linalg.vector_norm(a - b, dim=1), x, pairs)
+def _l2_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
+    return pdist_backward(g, x, 2.0, distances)
 
 
-def _l2_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is None:
-        dense: Tensor = torch.ops.aten._pdist_backward.default(g, x, 2.0, distances)
-        return dense
-    return _gradient_of_differences((g / distances).masked_fill_(distances == 0.0, 0.0), x, pairs)
+def _squared_l2(x: Tensor) -> Tensor:
+    return _l2(x).square()
 
 
-def _squared_l2(x: Tensor, pairs: Pairs | None) -> Tensor:
-    return _l2(x, pairs).square()
-
-
-def _squared_l2_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is not None:
-        return _gradient_of_differences(2.0 * g, x, pairs)
+def _squared_l2_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
     matrix = symmetric(2.0 * g, x.shape[0])
     centred = x - x.mean(0)  # no digits are lost where rows are far from zero
     return matrix.sum(1, keepdim=True) * centred - matrix @ centred
 
 
-def _gram(x: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is None:
-        return (x @ x.t())[all_pairs(x.shape[0], x.device)]
-    return _by_blocks(lambda a, b: (a * b).sum(1), x, pairs)
+def _gram(x: Tensor) -> Tensor:
+    return (x @ x.t())[all_pairs(x.shape[0], x.device)]
 
 
-def _gram_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is None:
-        return symmetric(g, x.shape[0]) @ x
-    gradient = torch.zeros_like(x)
-    for block, first, second in pairs.blocks(x.shape[1]):
-        factor = g[block].unsqueeze(1)
-        _add_rows(gradient, first, x.index_select(0, second).mul_(factor))
-        _add_rows(gradient, second, x.index_select(0, first).mul_(factor))
-    return gradient
+def _gram_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
+    return symmetric(g, x.shape[0]) @ x
 
 
-def _cosine(x: Tensor, pairs: Pairs | None) -> Tensor:
-    distances = 1.0 - _gram(x * _inverse_norms(x), pairs)
+def _cosine(x: Tensor) -> Tensor:
+    distances = 1.0 - _gram(x * _inverse_norms(x))
     # Rows that differ by a factor have rounding left of their distance: no structure to learn.
     return distances.masked_fill(distances < 16.0 * torch.finfo(x.dtype).eps, 0.0)
 
 
-def _cosine_gradient(g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
+def _cosine_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
     inverse = _inverse_norms(x)
     unit = x * inverse
-    by_unit = _gram_gradient(g.masked_fill(distances == 0.0, 0.0).neg_(), unit, distances, pairs)
+    by_unit = _gram_gradient(g.masked_fill(distances == 0.0, 0.0).neg_(), unit, distances)
     radial = (by_unit * unit).sum(1, keepdim=True) * unit
     return (by_unit - radial).mul_(inverse)
 
@@ -250,62 +219,23 @@ def _inverse_norms(x: Tensor) -> Tensor:
     return inverse
 
 
-def _by_blocks(compare: Callable[[Tensor, Tensor], Tensor], x: Tensor, pairs: Pairs) -> Tensor:
-    """(P,) ``compare`` of the rows of each pair."""
-    blocks = [
-        compare(x.index_select(0, first), x.index_select(0, second))
-        for _, first, second in pairs.blocks(x.shape[1])
-    ]
-    return torch.cat(blocks) if blocks else x.new_zeros(0)
-
-
-def _gradient_of_differences(
-    factor: Tensor,
-    x: Tensor,
-    pairs: Pairs,
-    function: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """(N, d) ``sum_j factor_ij function(x_i - x_j)`` for an odd function, by default x itself.
-
-    The function may write to its argument.
-    """
-    gradient = torch.zeros_like(x)
-    for block, first, second in pairs.blocks(x.shape[1]):
-        difference = x.index_select(0, first).sub_(x.index_select(0, second))
-        change = difference if function is None else function(difference)
-        change.mul_(factor[block].unsqueeze(1))
-        _add_rows(gradient, first, change)
-        _add_rows(gradient, second, change.neg_())
-    return gradient
-
-
-def _add_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
-    """``index_add_``, by the faster kernel for many rows with equal indices."""
-    total.scatter_add_(0, index.unsqueeze(1).expand_as(rows), rows)
-
-
-def _by_function(function: Callable[[Tensor], Tensor], x: Tensor, pairs: Pairs | None) -> Tensor:
-    count = x.shape[0]
-    every = pair_count(count, None)
-    distances = function(x) if every else x.new_zeros(0)
-    if distances.shape != (every,):
+def _by_function(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    count = pair_count(x.shape[0], None)
+    distances = function(x) if count else x.new_zeros(0)
+    if distances.shape != (count,):
         raise ValueError(
-            f"{count} rows have {every} pairs, but the metric returned shape "
+            f"{x.shape[0]} rows have {count} pairs, but the metric returned shape "
             f"{tuple(distances.shape)}"
         )
-    return distances if pairs is None else distances.index_select(0, pairs.place)
+    return distances
 
 
 def _gradient_by_function(
-    function: Callable[[Tensor], Tensor],
-    g: Tensor,
-    x: Tensor,
-    distances: Tensor,
-    pairs: Pairs | None,
+    function: Callable[[Tensor], Tensor], g: Tensor, x: Tensor, distances: Tensor
 ) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
-        again = _by_function(function, leaf, pairs)
+        again = _by_function(function, leaf)
         if not again.requires_grad:
             raise ValueError("the metric's function is not differentiable by autograd")
         (gradient,) = torch.autograd.grad(again, leaf, g.clone())

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+
+from rllib_lpdm.local_learning.internals import conv2d_backward
 
 
 class FlatConv2d(nn.Conv2d):
@@ -43,20 +44,12 @@ class FlatConv2d(nn.Conv2d):
 
     def parameter_gradients(self, inputs: Tensor, output_gradient: Tensor) -> list[Tensor]:
         """As :func:`parameter_gradients`."""
-        _, by_weight, by_bias = torch.ops.aten.convolution_backward.default(
+        return conv2d_backward(
             output_gradient.reshape(-1, *self.output_shape),
             inputs.reshape(-1, *self.image_shape),
             self.weight,
-            [self.out_channels],
             self.stride,
-            [0, 0],
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            [False, True, True],
         )
-        return [by_weight, by_bias]
 
 
 def parameter_gradients(layer: nn.Module, inputs: Tensor, output_gradient: Tensor) -> list[Tensor]:

@@ -27,10 +27,8 @@ def neighbour_pairs(
     The loss is a norm over ordered pairs, so a pair (i, j) counts once for each of its rows that
     keeps it: its weight is 1 or 2. With all rows kept every weight is 2 and the loss is equation 1.
 
-    The selection ranks an (N, N) matrix, once a batch. Layers compute the kept pairs only where
-    these are at most a sixth of all; of more they compute all pairs, whose kernel gathers no rows,
-    and cost falls no further. So this pays for a thousand rows of which each keeps a sixteenth or
-    less. With larger shares, or some dozens of rows, an update takes longer than with all pairs.
+    The selection ranks an (N, N) matrix, once a batch, and layers compute the distances of all
+    pairs before they leave some out: an update takes longer than with all of them.
 
     Args:
         inputs: (N, d_x) the network's input batch.

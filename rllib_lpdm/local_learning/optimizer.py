@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rllib_lpdm.local_learning.internals import fused_adam
+
 
 class LayerAdam(torch.optim.Adam):
     """``torch.optim.Adam`` that can also step from gradients passed to it.
@@ -33,7 +35,7 @@ class LayerAdam(torch.optim.Adam):
         group = self.param_groups[0]
         beta1, beta2 = group["betas"]
         self._counts += 1
-        torch._fused_adam_(
+        fused_adam(
             group["params"],
             gradients,
             self._means,

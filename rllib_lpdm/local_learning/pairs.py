@@ -1,13 +1,9 @@
 """Which pairs of a batch's rows are compared: all of them, or those listed."""
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-# Entries of a block of gathered rows: half a MiB in single precision, which stays in the cache.
-BLOCK_ENTRIES: Final = 2**17
 
 
 class Pairs(NamedTuple):
@@ -28,17 +24,6 @@ class Pairs(NamedTuple):
     def spread(self, kept: Tensor, rows: int) -> Tensor:
         """(N (N - 1) / 2,) condensed entries of all pairs: those of the kept ones, and zeros."""
         return kept.new_zeros(pair_count(rows, None)).index_copy_(0, self.place, kept)
-
-    def blocks(self, width: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Slice, first and second indices of so many pairs that their rows stay in the cache.
-
-        Args:
-            width: entries of a row.
-        """
-        size = max(1, BLOCK_ENTRIES // max(1, width))
-        for start in range(0, len(self.first), size):
-            block = slice(start, start + size)
-            yield block, self.first[block], self.second[block]
 
 
 def all_pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def weights(algo):
     """All parameters and optimizer states of the learner, as one flat dict of arrays."""
     learner = algo.learner_group._learner
     arrays = {f"weights/{k}": v for k, v in learner.actor_critic.state_dict().items()}
-    for name, optimizer in learner._named_optimizers.items():
+    for name, optimizer in learner.optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             arrays |= {f"{name}/{index}/{k}": v for k, v in state.items()}
     return {name: np.array(tensor) for name, tensor in arrays.items()}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rllib_lpdm.algorithms.episodes import RunningStatistics, discounted_returns, normalised
+from rllib_lpdm.algorithms.returns import RunningStatistics, discounted_returns, normalised
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from rllib_lpdm.algorithms.functions import black_box_function, metric_function
-from rllib_lpdm.algorithms.module import NUMPY_ACTIVATIONS
 from rllib_lpdm.local_learning.activations import ACTIVATIONS
 from rllib_lpdm.local_learning.black_boxes import quantise, sign
 from tests.algorithms.runs import assert_same_weights, config, train, weights
@@ -91,10 +90,6 @@ def _module(**settings):
     spec.observation_space = gym.spaces.Box(-np.inf, np.inf, (4,))
     spec.action_space = gym.spaces.Discrete(2)
     return spec.build()
-
-
-def test_every_activation_has_a_numpy_twin():
-    assert NUMPY_ACTIVATIONS.keys() == ACTIVATIONS.keys()
 
 
 @pytest.mark.parametrize("black_box", [None, "quantise", "sign", OWN])

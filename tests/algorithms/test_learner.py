@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.ppo import clipped_loss
 from tests.algorithms.runs import assert_same_weights, config, weights
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -135,7 +136,9 @@ def test_ppo_gradients_equal_autograd_inside_and_outside_the_clips(environment):
         "advantages": advantages,
     }
     with torch.no_grad():
-        ours = learner._output_gradients(batch, outputs.detach(), values.detach())
+        ours = clipped_loss(
+            batch, module.distribution, algo.config, outputs.detach(), values.detach()
+        )
 
     ratio = torch.exp(new.log_prob(actions) - batch["old_log_probs"])
     surrogate = torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
@@ -218,8 +221,7 @@ def _saved_tensors(algorithm, method):
 def test_hidden_layers_and_heads_have_learning_rates_of_their_own():
     algo, learner = _learner("ppo", method="lpdm", lr=1e-3, hidden_lr=1e-5)
     rates = {
-        name.removeprefix("default_policy_"): optimizer.param_groups[0]["lr"]
-        for name, optimizer in learner._named_optimizers.items()
+        name: optimizer.param_groups[0]["lr"] for name, optimizer in learner.optimizers.items()
     }
     assert rates == {"policy_head": 1e-3, "value_head": 1e-3, "hidden_1": 1e-5, "hidden_2": 1e-5}
     algo.stop()

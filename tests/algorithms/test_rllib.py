@@ -295,7 +295,7 @@ def test_a_truncated_episode_is_told_apart_and_bootstrapped_only_then():
     expected = [sum(gamma**k for k in range(8 - t)) + gamma ** (8 - t) * value for t in range(8)]
     seen = []
     learner.return_statistics.update = seen.append
-    learner._normalised_returns([truncated])
+    learner.batch([truncated])
     np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
     algo.stop()
 

@@ -12,6 +12,7 @@ from rllib_lpdm.local_learning import (
     pairwise_distances_gradient,
 )
 from tests.local_learning import reference
+from tests.pairwise import pairwise
 
 SHAPES = [(2, 1), (3, 2), (5, 1), (9, 17), (24, 64)]
 DTYPES = [torch.float32, torch.float64]
@@ -28,19 +29,11 @@ def l3(rows):
     return torch.pdist(rows, p=3.0)
 
 
-@pytest.fixture
-def gathering(monkeypatch):
-    """Listed pairs are computed from gathered rows, however many they are."""
-    monkeypatch.setattr("rllib_lpdm.local_learning.distances.FEW", 1.0)
-
-
 def random_rows(shape, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pairwise(metric=METRICS, dtype=DTYPES, shape=SHAPES)
 def test_distances_equal_scipy_and_the_pairwise_reference(shape, dtype, metric):
     rows = random_rows(shape, dtype)
     distances = pairwise_distances(rows, metric)
@@ -74,11 +67,7 @@ def test_fewer_than_two_rows_have_no_pairs_and_a_gradient_of_zeros(count, metric
     assert gradient.tolist() == [[0.0, 0.0, 0.0]] * count
 
 
-@pytest.mark.usefixtures("gathering")
-@pytest.mark.parametrize("neighbours", ["all", "both"])
-@pytest.mark.parametrize("metric", [*METRICS, l3])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pairwise(metric=[*METRICS, l3], dtype=DTYPES, shape=SHAPES, neighbours=["all", "both"])
 def test_hand_gradient_equals_autograd(shape, dtype, metric, neighbours):
     rows = random_rows(shape, dtype).requires_grad_()
     pairs = neighbour_pairs(rows, neighbours)
@@ -105,18 +94,12 @@ def test_autograd_gradient_equals_finite_differences(metric):
     assert torch.autograd.gradcheck(lambda x: pairwise_distances(x, metric), rows)
 
 
-@pytest.mark.parametrize("few", [0.0, 1.0])
-@pytest.mark.parametrize("fraction", [1 / 16, 1.0])
 @pytest.mark.parametrize("metric", [*METRICS, l3])
-def test_listed_pairs_have_the_distances_and_the_gradient_of_the_full_matrix(
-    monkeypatch, metric, fraction, few
-):
-    monkeypatch.setattr("rllib_lpdm.local_learning.distances.FEW", few)
-    rows = random_rows((300, 100))  # so many pairs that they are gathered in several blocks
-    pairs = neighbour_pairs(rows, "closest", fraction)
-    assert len(list(pairs.blocks(100))) > 1
+def test_listed_pairs_have_the_distances_and_the_gradient_of_the_full_matrix(metric):
+    rows = random_rows((40, 6))
+    pairs = neighbour_pairs(rows, "closest", 1 / 4)
     every = pairwise_distances(rows, metric)
-    place = {pair: k for k, pair in enumerate(zip(*np.triu_indices(300, 1), strict=True))}
+    place = {pair: k for k, pair in enumerate(zip(*np.triu_indices(40, 1), strict=True))}
     kept = [place[pair] for pair in zip(pairs.first.numpy(), pairs.second.numpy(), strict=True)]
     assert kept == sorted(kept)
     distances = pairwise_distances(rows, metric, pairs=pairs)
@@ -129,22 +112,6 @@ def test_listed_pairs_have_the_distances_and_the_gradient_of_the_full_matrix(
     )
 
 
-@pytest.mark.parametrize("share", [1 / 16, 1 / 4])
-@pytest.mark.parametrize("metric", METRICS)
-def test_only_the_listed_pairs_are_computed_where_they_are_few(metric, share):
-    rows = random_rows((40, 3))
-    pairs = neighbour_pairs(rows, "closest", share)
-    computed = []
-
-    def values(x, given):
-        computed.append(None if given is None else len(given.first))
-        return METRICS[metric].values(x, given)
-
-    METRICS[metric]._replace(values=values).distances(rows, pairs)
-    assert computed == [len(pairs.first) if share == 1 / 16 else None]
-
-
-@pytest.mark.usefixtures("gathering")
 @pytest.mark.parametrize("neighbours", ["all", "closest"])
 @pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2", "cosine"])
 def test_equal_rows_have_no_distance_and_do_not_move_each_other(metric, neighbours):
@@ -157,8 +124,9 @@ def test_equal_rows_have_no_distance_and_do_not_move_each_other(metric, neighbou
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [1, 5, 64, 1000])
+@pytest.mark.parametrize(
+    ("width", "dtype"), [(1, torch.float64), (5, torch.float32), (1000, torch.float32)]
+)
 def test_rows_that_differ_by_a_positive_factor_have_exactly_no_cosine_distance_and_gradient(
     width, dtype
 ):
@@ -169,7 +137,6 @@ def test_rows_that_differ_by_a_positive_factor_have_exactly_no_cosine_distance_a
     assert not pairwise_distances_gradient(upstream, rows, distances, "cosine").any()
 
 
-@pytest.mark.usefixtures("gathering")
 @pytest.mark.parametrize("neighbours", ["all", "closest"])
 def test_a_row_of_zeros_has_cosine_similarity_zero_to_all_and_no_gradient(neighbours):
     rows = random_rows((5, 3))

@@ -1,5 +1,7 @@
 """Appendix A: only the pairs of close or far neighbours are matched."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -14,10 +16,9 @@ from rllib_lpdm.local_learning import (
     target_distances,
 )
 from tests.local_learning import reference
+from tests.pairwise import pairwise
 
-CHOICES = [
-    (which, fraction) for which in ("closest", "furthest", "both") for fraction in (0.125, 0.5, 1.0)
-]
+WHICH, FRACTIONS = ("closest", "furthest", "both"), (0.125, 0.5, 1.0)
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
@@ -51,8 +52,7 @@ def kept_by(pairs, count, inputs, which):
     return totals
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize(("which", "fraction"), CHOICES)
+@pairwise(metric=METRICS, which=WHICH, fraction=FRACTIONS)
 def test_the_kept_pairs_and_their_weights_are_those_of_a_sort_row_by_row(which, fraction, metric):
     inputs, _, _ = random_case()
     pairs = neighbour_pairs(inputs, which, fraction, metric)
@@ -90,8 +90,11 @@ def test_every_row_keeps_exactly_k_neighbours(which, fraction):
     assert kept_by(pairs, 20, inputs, which).tolist() == [k] * 20
 
 
-@pytest.mark.parametrize(("which", "fraction"), CHOICES)
-@pytest.mark.parametrize("inputs", [torch.ones(9, 2), torch.eye(9), torch.arange(9.0)[:, None]])
+@pairwise(
+    inputs=[torch.ones(9, 2), torch.eye(9), torch.arange(9.0)[:, None]],
+    which=WHICH,
+    fraction=FRACTIONS,
+)
 def test_every_row_keeps_exactly_k_neighbours_among_equally_distant_ones(inputs, which, fraction):
     pairs = neighbour_pairs(inputs, which, fraction)
     assert (pairs.first < pairs.second).all()
@@ -132,14 +135,8 @@ def test_fewer_than_two_rows_have_no_neighbours(count):
     assert target_distances(torch.ones(count, 3), pairs=pairs).shape == (0,)
 
 
-@pytest.mark.parametrize("few", [0.0, 1.0])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize(("which", "fraction"), CHOICES)
-def test_loss_and_gradient_equal_those_of_the_masked_full_matrix(
-    monkeypatch, which, fraction, guided, metric, few
-):
-    monkeypatch.setattr("rllib_lpdm.local_learning.distances.FEW", few)
+@pairwise(metric=METRICS, guided=[False, True], which=WHICH, fraction=FRACTIONS)
+def test_loss_and_gradient_equal_those_of_the_masked_full_matrix(which, fraction, guided, metric):
     inputs, outputs, values = random_case(3)
     guide = values if guided else None
     pairs = neighbour_pairs(inputs, which, fraction, metric)
@@ -160,8 +157,10 @@ def test_loss_and_gradient_equal_those_of_the_masked_full_matrix(
     torch.testing.assert_close(torch.autograd.grad(by_autograd, leaf)[0], gradient, **EXACT)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("which", ["closest", "both"])
+@pytest.mark.parametrize(
+    ("metric", "which"),
+    zip(METRICS, itertools.cycle(WHICH), strict=False),
+)
 def test_the_gradient_of_kept_pairs_equals_central_differences(which, metric):
     inputs, outputs, _ = random_case(5, count=7)
     pairs = neighbour_pairs(inputs, which, 0.5, metric)
@@ -173,8 +172,7 @@ def test_the_gradient_of_kept_pairs_equals_central_differences(which, metric):
     np.testing.assert_allclose(gradient, numerical, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("which", ["closest", "furthest", "both"])
+@pytest.mark.parametrize(("metric", "which"), zip(METRICS, itertools.cycle(WHICH), strict=False))
 def test_keeping_all_equals_the_full_matrix(which, metric):
     inputs, outputs, values = random_case(7)
     pairs = neighbour_pairs(inputs, which, 1.0, metric)
@@ -187,8 +185,7 @@ def test_keeping_all_equals_the_full_matrix(which, metric):
     torch.testing.assert_close(sparse, dense, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize(("which", "fraction"), CHOICES)
+@pairwise(metric=METRICS, which=WHICH, fraction=FRACTIONS)
 def test_permuting_the_rows_permutes_the_gradient(which, fraction, metric):
     inputs, outputs, values = random_case(9)
     order = torch.randperm(17, generator=torch.Generator().manual_seed(2))
@@ -230,9 +227,12 @@ def test_a_function_as_a_metric_serves_the_kept_pairs_too():
     )
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize(("which", "fraction"), CHOICES)
+@pairwise(
+    bad=[float("nan"), float("inf"), -float("inf")],
+    metric=METRICS,
+    which=WHICH,
+    fraction=FRACTIONS,
+)
 def test_a_non_finite_row_keeps_neighbours_too_and_shows_in_the_target(
     which, fraction, metric, bad
 ):

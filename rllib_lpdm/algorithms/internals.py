@@ -1,0 +1,89 @@
+"""Everything of Ray that is used here without being its public interface, each with the reason.
+
+A new version may change it: ``tests/algorithms/test_internals.py`` then says what, and here is the
+one place to mend. What is used of torch in this way is in :mod:`rllib_lpdm.local_learning`.
+"""
+
+import tempfile
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.tune.registry import ENV_CREATOR, _global_registry
+from ray.util.debug import log_once
+
+Result = TypeVar("Result")
+
+
+def on_learners(
+    group: LearnerGroup, function: Callable[[Any], Result], count: int | None = None
+) -> Result:
+    """Calls a function on the first so many learners, or all, and returns the first's result.
+
+    The public ``foreach_learner`` waits for all of them. Where one fails the others wait for it in
+    vain, so the error has to be raised at once.
+    """
+    if group.is_local:
+        return function(group._learner)
+    learners = group._workers[:count]
+    results: list[Result] = ray.get([learner.apply.remote(function) for learner in learners])
+    return results[0]
+
+
+def registered_environment(name: Any) -> Callable[[Any], gym.Env] | None:
+    """What ``register_env`` was given for a name, None without; there is no public look-up."""
+    if not _global_registry.contains(ENV_CREATOR, name):
+        return None
+    creator: Callable[[Any], gym.Env] = _global_registry.get(ENV_CREATOR, name)
+    return creator
+
+
+def described_network(config: AlgorithmConfig) -> bool:
+    """Whether ``rl_module()`` was called; the public properties mix in the defaults."""
+    return bool(config._model_config) or config._rl_module_spec is not None
+
+
+def has_connectors(config: AlgorithmConfig) -> bool:
+    """Whether any connector was asked for, which no public property says."""
+    return bool(
+        config._env_to_module_connector
+        or config._module_to_env_connector
+        or config._learner_connector
+    )
+
+
+def stay_silent_on_the_api_stack(config: AlgorithmConfig) -> None:
+    """Spends RLlib's one-time advice to leave the new API stack, which is of no use here."""
+    log_once(f"{config.algo_class.__name__}_on_new_api_stack")
+
+
+class FolderlessAlgorithm(Algorithm):
+    """RLlib's, without an empty folder in the home for every algorithm that is built."""
+
+    def _setup_logdir(self) -> None:
+        if self._storage:
+            super()._setup_logdir()
+        else:
+            self._logdir = tempfile.gettempdir()
+
+
+class OneModuleLearner(TorchLearner):
+    """RLlib's, without DistributedDataParallel, and with its count of updates by name."""
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Nothing: DistributedDataParallel averages gradients of autograd, which are not used."""
+
+    @property
+    def updates(self) -> int:
+        """Number of updates, by which RLlib tells newer weights from older ones."""
+        number: int = self._weights_seq_no
+        return number
+
+    @updates.setter
+    def updates(self, number: int) -> None:
+        self._weights_seq_no = number
