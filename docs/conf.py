@@ -1,13 +1,17 @@
 """The site of ``docs/``: ``make docs`` writes it to ``docs/_build/html``. It needs no network."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+shutil.rmtree(HERE / "api", ignore_errors=True)  # pages of modules that are gone would stay
 
 project = "rllib_lpdm"
 author = "The rllib_lpdm developers"
@@ -22,14 +26,16 @@ templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "rllib_lpdm"
 html_math_renderer = "mathml"
-html_theme_options = {"navigation_with_keys": True}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # the notebook carries its outputs; a test executes it
 
 # The docstrings of the package alone: what is inherited from Ray is documented by Ray.
-autodoc_default_options = {"members": True, "member-order": "bysource", "no-value": True}
+autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -42,14 +48,11 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [("py:.*", r"(?!rllib_lpdm\.).*"), ("py:.*", r".*\._.*")]
 
 
-def _visit_math(translator: Any, node: Any) -> None:
+def _math(translator: Any, node: nodes.Element) -> None:
     """MathML, which browsers draw by themselves: no script, no font, no network."""
-    block = node.tagname == "math_block"
+    block = isinstance(node, nodes.math_block)
     translator.body.append(tex2mathml(node.astext(), as_block=block))
-
-
-def _leave_math(translator: Any, node: Any) -> None:
-    pass
+    raise nodes.SkipNode
 
 
 def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
@@ -58,6 +61,5 @@ def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: A
 
 
 def setup(app: Sphinx) -> None:
-    visitors = (_visit_math, _leave_math)
-    app.add_html_math_renderer("mathml", inline_renderers=visitors, block_renderers=visitors)
+    app.add_html_math_renderer("mathml", (_math, None), (_math, None))
     app.connect("autodoc-skip-member", _skip)

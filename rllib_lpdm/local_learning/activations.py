@@ -87,6 +87,8 @@ def _silu_in_numpy(z: Array) -> Array:
 
 
 #: Every activation by its name.
+#:
+#: :meta hide-value:
 ACTIVATIONS: Final = {
     "tanh": Activation(torch.tanh, torch.tanh_, internals.tanh_backward, _tanh_in_numpy),
     "relu": Activation(torch.relu, torch.relu_, internals.relu_backward, _relu_in_numpy),

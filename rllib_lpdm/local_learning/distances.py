@@ -243,6 +243,8 @@ def _gradient_by_function(
 
 
 #: Every metric by its name.
+#:
+#: :meta hide-value:
 METRICS: Final = {
     "l1": Metric(_l1, _l1_gradient),
     "l2": Metric(_l2, _l2_gradient),

@@ -21,7 +21,10 @@ __all__ = ["TRACKERS", "Status", "Tracker", "trackers_of"]
 TRACKERS: dict[str, Callable[[RunSettings], Tracker | None]] = {
     "tensorboard": lambda settings: TensorBoard() if settings.tensorboard else None,
 }
-"""By name, what makes a cell's tracker from the cell's settings; None where they want none."""
+"""By name, what makes a cell's tracker from the cell's settings; None where they want none.
+
+:meta hide-value:
+"""
 
 
 def trackers_of(settings: RunSettings) -> list[Tracker]:

@@ -5,6 +5,7 @@ import sys
 
 from rllib_lpdm.experiment.spec import ExperimentError
 
+#: What ``--wandb`` takes.
 MODES = ("auto", "online", "offline", "disabled")
 LOGIN = "run `wandb login` or set WANDB_API_KEY"
 
