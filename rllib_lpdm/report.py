@@ -9,8 +9,8 @@ from upath import UPath
 
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.report import ReportError, analyse
-from rllib_lpdm.analysis.results import REPORT_FOLDER
 from rllib_lpdm.cli import program
+from rllib_lpdm.results.layout import REPORT_FOLDER
 
 SHOWN = 10  # notes on the terminal; the page has all
 

@@ -18,13 +18,14 @@ from rllib_lpdm.experiment.preflight import (
     endless,
     starts_from_files,
 )
-from rllib_lpdm.experiment.records import RUN_FILE, is_remote
 from rllib_lpdm.experiment.runner import Outcome, existing_runs, run_experiment
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
-from rllib_lpdm.experiment.storage import results_folder
 from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.experiment.trials import quiet_environments
+from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.record import RecordError
+from rllib_lpdm.results.storage import StorageError, is_remote, results_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _tune(options)
-    except ExperimentError as error:
+    except (ExperimentError, RecordError, StorageError) as error:
         return complain(error, 2)
     except KeyboardInterrupt:
         print(f"\ninterrupted; to go on:\n  {_resume_line(options)}", file=sys.stderr)
@@ -116,7 +117,7 @@ def _not_begun(cells: list[Cell], folder: Path) -> list[Cell]:
     if not starts_from_files(cells):
         return cells
     runs = existing_runs(folder, cells)
-    return [cell for cell in cells if not runs.get(cell.name, {}).get("checkpoints")]
+    return [cell for cell in cells if cell.name not in runs or not runs[cell.name].checkpoints]
 
 
 def _resume_line(options: argparse.Namespace) -> str:

@@ -12,8 +12,8 @@ import pytest
 from rllib_lpdm.evaluate import main
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.evaluation import evaluate
-from rllib_lpdm.experiment.records import read_run, write_run
 from rllib_lpdm.experiment.spec import Cell, CellSettings
+from tests.experiment.files import read_run, write_run
 
 SMALL = CellSettings(iterations=2, iterations_per_report=2, hidden_sizes=(8,))
 

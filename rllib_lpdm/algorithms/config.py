@@ -16,7 +16,8 @@ from rllib_lpdm.algorithms.internals import (
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.algorithms.settings import Settings, unknown_name
+from rllib_lpdm.algorithms.settings import Settings
+from rllib_lpdm.results.messages import unknown_name
 
 
 class LocalConfig(AlgorithmConfig):

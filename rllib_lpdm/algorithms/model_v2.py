@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from rllib_lpdm.algorithms.config import describe
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import observation_size
-from rllib_lpdm.algorithms.settings import Settings, unknown_name
+from rllib_lpdm.algorithms.settings import Settings
 from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
 from rllib_lpdm.results.columns import column
+from rllib_lpdm.results.messages import unknown_name
 
 
 class LocalTorchModelV2(TorchModelV2, nn.Module):

@@ -4,7 +4,6 @@ This is the one place where a setting stands. The RLlib configs take these names
 experiment files in ``settings:``; both validate here, and ``docs/settings.md`` is made from here.
 """
 
-import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +19,7 @@ from pydantic import (
 
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.local_learning import ACTIVATIONS, BLACK_BOXES, METRICS, NEIGHBOURS
+from rllib_lpdm.results.messages import unknown_name
 
 if TYPE_CHECKING:
     Activation = str
@@ -249,11 +249,3 @@ def refuse_booleans(value: Any) -> Any:
     for item in value if isinstance(value, (list, tuple)) else ():
         refuse_booleans(item)
     return value
-
-
-def unknown_name(name: str, known: Iterable[str], kind: str = "setting") -> str:
-    """One sentence that refuses a name and offers the nearest one that exists."""
-    known = sorted(known)
-    matches = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {matches[0]!r}?" if matches else f"choose from {', '.join(known)}"
-    return f"unknown {kind} {name!r}, {hint}"

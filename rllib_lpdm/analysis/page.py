@@ -441,8 +441,7 @@ def _anchor(text: str, taken: set[str]) -> str:
 
 def _cell(cell: CellResult, anchor: str) -> Cell:
     run, scores = cell.run, smoothed(cell.returns)
-    extra = run.model_extra or {}
-    error = str(extra.get("error") or "").strip() if not cell.finished else ""
+    error = (run.error or "").strip() if not cell.finished else ""
     facts = [
         ("seed", str(run.seed)),
         ("last score", number(scores[-1])),

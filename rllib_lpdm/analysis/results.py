@@ -1,22 +1,20 @@
 """Reads the cells of a results folder."""
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rllib_lpdm.analysis.paper import in_paper_order
-from rllib_lpdm.analysis.statistics import Floats
-
-REPORT_FOLDER = "report"  # in an experiment's folder, beside its cells
+from rllib_lpdm.results.iterations import RETURN, read_columns
+from rllib_lpdm.results.layout import ITERATIONS_FILE, PLAN_FILE, RUN_FILE
+from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.record import RecordError, RunRecord
+from rllib_lpdm.results.scores import Floats, finite
 
 
 class Series(NamedTuple):
@@ -30,36 +28,6 @@ class Series(NamedTuple):
         return f"{self.method} ({self.variant})" if self.variant else self.method
 
 
-def _on_one_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("has characters that cannot be printed")
-    return text
-
-
-Name = Annotated[str, AfterValidator(_on_one_line)]
-
-
-class Run(BaseModel):
-    """What a report needs of ``run.json``; the rest of the file is kept beside it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    cell: Name = Field(min_length=1, max_length=300)
-    environment: Name = Field(min_length=1, max_length=200)
-    algorithm: Name = Field(min_length=1, max_length=100)
-    method: Name = Field(min_length=1, max_length=100)
-    seed: int
-    variant: Name | None = Field(None, max_length=100)
-    settings: dict[str, Any] = {}
-    command: str = ""
-    status: str = "running"
-    started: str | None = None
-    finished: str | None = None
-    git_commit: str | None = None
-    versions: dict[str, Any] = {}
-    hardware: dict[str, Any] = {}
-
-
 @dataclass(frozen=True)
 class CellResult:
     """One cell's ``run.json`` and ``iterations.csv``.
@@ -69,13 +37,13 @@ class CellResult:
         columns: columns of ``iterations.csv``, (iterations,) each.
     """
 
-    run: Run
+    run: RunRecord
     columns: dict[str, Floats]
 
     @property
     def returns(self) -> Floats:
         """(iterations,) mean episode return of each iteration, the paper's score."""
-        return self.columns["episode_return"]
+        return self.columns[RETURN]
 
     @property
     def series(self) -> Series:
@@ -147,77 +115,61 @@ def read_results(folder: Path, wanted: Callable[[str], bool] = lambda column: Tr
 def _read_cell(folder: Path, wanted: Callable[[str], bool]) -> tuple[CellResult | None, list[str]]:
     """A cell, None where it cannot be reported, and what is to be said about it."""
     try:
-        has_rows = (folder / "iterations.csv").is_file()
-        run = Run.model_validate(json.loads((folder / "run.json").read_text(encoding="utf-8-sig")))
-    except FileNotFoundError:
-        return None, ["has iterations but no run.json; left out"] if has_rows else []
-    except ValidationError as error:
-        place = error.errors()[0]
-        where = ".".join(map(str, place["loc"])) or "the file"
-        return None, [f"run.json: {where}: {place['msg']}; left out"]
-    except (OSError, ValueError, RecursionError) as error:
-        return None, [f"run.json cannot be read ({_brief(error)}); left out"]
+        has_rows = (folder / ITERATIONS_FILE).is_file()
+        run = RunRecord.read(folder)
+    except RecordError as error:
+        return None, [f"{RUN_FILE}: {error.fault}; left out"]
+    except OSError as error:
+        return None, [f"{RUN_FILE} cannot be read ({one_line(error, 200)}); left out"]
+    if run is None:
+        return None, [f"has iterations but no {RUN_FILE}; left out"] if has_rows else []
     if not has_rows:
-        reason = str((run.model_extra or {}).get("error") or "no reason given")
-        failed = f"failed before its first iteration ({_brief(reason.splitlines()[-1])})"
-        without = {"failed": failed, "finished": "is finished, but has no iterations.csv; left out"}
-        return None, [without[run.status]] if run.status in without else []
+        reason = (run.error or "no reason given").splitlines()[-1]
+        said = {
+            "failed": f"failed before its first iteration ({one_line(reason, 200)})",
+            "finished": f"is finished, but has no {ITERATIONS_FILE}; left out",
+        }
+        return None, [said[run.status]] if run.status in said else []
     try:
-        columns, said = _read_columns((folder / "iterations.csv").read_bytes(), wanted)
-    except (OSError, ValueError, csv.Error) as error:
-        return None, [f"iterations.csv cannot be read ({_brief(error)}); left out"]
-    return (CellResult(run, columns) if columns else None), said
+        content = (folder / ITERATIONS_FILE).read_bytes()
+        columns, notes = _finite(read_columns(content, wanted))
+    except (OSError, ValueError) as error:
+        return None, [f"{ITERATIONS_FILE} cannot be read ({one_line(error, 200)}); left out"]
+    if content and not content.endswith(b"\n"):
+        notes.append(f"the last row of {ITERATIONS_FILE} is half written; it is left out")
+    return (CellResult(run, columns) if columns else None), notes
 
 
-def _brief(error: object) -> str:
-    """An error's text, which may hold part of a damaged file, on one line."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str(error))
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _read_columns(
-    content: bytes, wanted: Callable[[str], bool]
-) -> tuple[dict[str, Floats], list[str]]:
-    """The columns of a CSV file of numbers; none where it has no whole row.
+def _finite(columns: dict[str, Floats]) -> tuple[dict[str, Floats], list[str]]:
+    """The columns that can be averaged and drawn, and what is to be said about the others.
 
     Raises:
-        ValueError: a row is damaged, or there are no returns.
+        ValueError: no return is a finite number.
     """
-    whole, end, rest = content.rpartition(b"\n")
-    said = ["the last row of iterations.csv is half written; it is left out"] if rest else []
-    header = next(csv.reader([whole.partition(b"\n")[0].decode("utf-8")]), [])
-    if b"\n" not in whole:  # a header at most
-        return {}, said
-    if len(set(header)) < len(header):
-        raise ValueError("two of its columns have one name")
-    names = [name for name in header if name == "episode_return" or wanted(name)]
-    table = pa.csv.read_csv(
-        pa.py_buffer(whole + end),
-        read_options=pa.csv.ReadOptions(column_names=header, skip_rows=1),
-        convert_options=pa.csv.ConvertOptions(
-            include_columns=names, column_types=dict.fromkeys(names, pa.float64())
-        ),
-    )
-    columns = {name: table.column(name).to_numpy() for name in names}
-    if "episode_return" not in columns:
-        raise ValueError("it has no column episode_return")
-    if not len(columns["episode_return"]):  # empty lines only
-        return {}, said
-    for name in names:
-        lost = np.flatnonzero(~np.isfinite(columns[name]))
-        if len(lost) and name == "episode_return":
-            raise ValueError(f"the return of row {lost[0] + 1} is not a finite number")
-        if len(lost):
-            del columns[name]
-            said.append(f"{name} of row {lost[0] + 1} is not a finite number; it is left out")
+    kept, notes = {}, []
+    for name, values in columns.items():
+        lost = np.flatnonzero(~np.isfinite(values))
+        if len(lost) == 0:
+            kept[name] = values
+        elif name != RETURN:
+            notes.append(f"{name} of row {lost[0] + 1} is not a finite number; it is left out")
+        elif len(lost) == len(values):
+            raise ValueError("no return is a finite number")
+        else:
+            kept[name] = finite(values)
+            others = f" and of {len(lost) - 1} more" if len(lost) > 1 else ""
+            notes.append(
+                f"the return of row {lost[0] + 1}{others} is not a finite number; the one before "
+                "is taken in its place"
+            )
     counted = columns.get("iteration", np.zeros(0))
     gaps = np.flatnonzero(counted != np.arange(1, len(counted) + 1))
     if len(gaps):
-        said.append(
-            f"row {gaps[0] + 1} of iterations.csv says iteration {counted[gaps[0]]:g}; rows are "
+        notes.append(
+            f"row {gaps[0] + 1} of {ITERATIONS_FILE} says iteration {counted[gaps[0]]:g}; rows are "
             "taken as they come"
         )
-    return columns, said
+    return kept, notes
 
 
 def _in_order(cells: Iterable[CellResult]) -> list[CellResult]:
@@ -250,7 +202,7 @@ def _missing(folder: Path, cells: Sequence[CellResult]) -> tuple[list[str], list
     are there cross to.
     """
     try:
-        planned = json.loads((folder / ".experiment.json").read_text(encoding="utf-8"))["cells"]
+        planned = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["cells"]
         have = {cell.run.cell for cell in cells}
         return [str(name) for name in planned if name not in have], []
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

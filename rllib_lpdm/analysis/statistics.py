@@ -11,37 +11,15 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from rllib_lpdm.results.scores import END as END
+from rllib_lpdm.results.scores import SMOOTHING as SMOOTHING
+from rllib_lpdm.results.scores import Floats as Floats
+from rllib_lpdm.results.scores import end_score as end_score_of_run
+from rllib_lpdm.results.scores import first_full as first_full
+from rllib_lpdm.results.scores import smoothed as smoothed
 
-SMOOTHING = 50  # iterations
-END = 0.1  # share of the iterations that the end score is the mean of
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-
-
-def smoothed(returns: Floats, window: int = SMOOTHING) -> Floats:
-    """Trailing mean: over as many iterations as there are, until the window is full.
-
-    Args:
-        returns: (iterations,) scores.
-        window: iterations averaged.
-
-    Returns:
-        (iterations,) smoothed scores.
-    """
-    filling = np.cumsum(returns[: window - 1]) / np.arange(1, len(returns[: window - 1]) + 1)
-    if len(returns) < window:
-        return filling
-    full = np.lib.stride_tricks.sliding_window_view(returns, window).mean(axis=1)
-    return np.concatenate([filling, full])
-
-
-def first_full(iterations: int) -> int:
-    """Index of the first smoothed score over a whole window; 0 where a run is shorter than that.
-
-    A highest score is looked for from there on: before, it may be a single lucky episode's.
-    """
-    return SMOOTHING - 1 if iterations >= SMOOTHING else 0
 
 
 def seed_scores(runs: Sequence[Floats]) -> Floats:
@@ -111,14 +89,12 @@ def ratios(method: Measures, baseline: Measures) -> Measures:
 
 
 def end_score(runs: Sequence[Floats]) -> float:
-    """Mean over seeds of each run's mean score over its last tenth of iterations, at least one.
+    """Mean over seeds of each run's end score.
 
     Args:
         runs: (iterations,) raw scores of each seed.
     """
-    return float(
-        np.mean([returns[-max(1, round(END * len(returns))) :].mean() for returns in runs])
-    )
+    return float(np.mean([end_score_of_run(returns) for returns in runs]))
 
 
 class Estimate(NamedTuple):

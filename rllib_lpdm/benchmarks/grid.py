@@ -13,11 +13,12 @@ from rllib_lpdm.algorithms.environments import EnvironmentSpec
 from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.progress import Progress
-from rllib_lpdm.experiment.records import IterationLog, provenance, write_run
+from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment
 from rllib_lpdm.experiment.trackers.follower import CellFollower
 from rllib_lpdm.experiment.trackers.wandb import wandb_follower
 from rllib_lpdm.experiment.trials import TrialWatch, run_trials
+from rllib_lpdm.results.iterations import IterationWriter
 
 CELLS = 10_000
 
@@ -94,10 +95,10 @@ def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
     return [_of_driver("wandb", f"{cells} runs at once, offline", milliseconds, 1.0, "ms/row")]
 
 
-def _written_cell(folder: Path, seed: int) -> tuple[Path, IterationLog]:
+def _written_cell(folder: Path, seed: int) -> tuple[Path, IterationWriter]:
     cell = Cell("Hopper-v4", "ppo", "lpdm", seed, CellSettings.model_validate({}))
-    write_run(folder, new_record(cell, None, "", "") | provenance())
-    return folder, IterationLog(folder)
+    new_record(cell, None, "", "").updated(**provenance()).write(folder)
+    return folder, IterationWriter(folder)
 
 
 def _row(iteration: int) -> dict[str, float]:

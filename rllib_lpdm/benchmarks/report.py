@@ -15,9 +15,9 @@ import pyarrow.csv
 from rllib_lpdm.analysis.paper import published
 from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
-from rllib_lpdm.experiment.records import ITERATIONS_FILE, provenance, write_run
-from rllib_lpdm.experiment.runner import PLAN_FILE
+from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings
+from rllib_lpdm.results.layout import ITERATIONS_FILE, PLAN_FILE
 
 ITERATIONS = 5000
 SEEDS = 10
@@ -61,9 +61,10 @@ def _write_grid(folder: Path, iterations: int, seeds: int) -> None:
     for environment, algorithm, method in published():
         for seed in range(seeds):
             cell = Cell(environment, algorithm, method, seed, settings)
-            record = new_record(cell, None, "made up", "") | provenance() | {"status": "finished"}
+            record = new_record(cell, None, "made up", "")
+            record = record.updated(**provenance(), status="finished")
             names.append(cell.name)
-            write_run(folder / cell.name, record)
+            record.write(folder / cell.name)
             table = pa.table(_columns(random, iterations, method))
             pa.csv.write_csv(
                 table,

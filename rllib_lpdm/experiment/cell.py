@@ -1,6 +1,5 @@
 """One cell from its first iteration to its last, in whatever process it runs."""
 
-import dataclasses
 import datetime
 import os
 import shutil
@@ -16,21 +15,20 @@ import numpy as np
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.config import LocalConfig
-from rllib_lpdm.analysis.statistics import smoothed
-from rllib_lpdm.experiment.records import (
-    IterationLog,
+from rllib_lpdm.experiment.provenance import provenance
+from rllib_lpdm.experiment.spec import Cell
+from rllib_lpdm.experiment.trackers import Tracker, trackers_of
+from rllib_lpdm.results.checkpoints import (
     checkpoints,
     drop_unfinished_checkpoints,
-    is_remote,
     newest_checkpoint,
-    provenance,
-    read_run,
     save_checkpoint,
-    write_run,
 )
-from rllib_lpdm.experiment.spec import Cell
-from rllib_lpdm.experiment.storage import RemoteCell
-from rllib_lpdm.experiment.trackers import Tracker, trackers_of
+from rllib_lpdm.results.iterations import IterationWriter
+from rllib_lpdm.results.record import Failure, RunRecord, Status
+from rllib_lpdm.results.remote import RemoteCell
+from rllib_lpdm.results.scores import finite, smoothed
+from rllib_lpdm.results.storage import is_remote
 
 
 class SupersededError(RuntimeError):
@@ -66,7 +64,7 @@ class CellRun:
         self.cell, self._home = cell, home
         self._reports = 0
         self._algo: LocalAlgorithm | None = None
-        self._log: IterationLog | None = None
+        self._log: IterationWriter | None = None
         self._trackers: list[Tracker] = []
         self._remote: RemoteCell | None = None
         self.folder = home
@@ -74,10 +72,10 @@ class CellRun:
             self.folder = Path(tempfile.mkdtemp(prefix="rllib_lpdm-")) / cell.name
             self._remote = RemoteCell(home, self.folder)
             self._remote.fetch()
-        self._record = new_record(cell, read_run(self.folder), command, session) | {
-            **provenance(),
-            "process": f"{os.getpid()}-{uuid.uuid4().hex}",
-        }
+        before = RunRecord.read(self.folder)
+        self._record = new_record(cell, before, command, session).updated(
+            process=f"{os.getpid()}-{uuid.uuid4().hex}", **provenance()
+        )
         self._store("running")
         try:
             self._start()
@@ -92,7 +90,7 @@ class CellRun:
         checkpoint = newest_checkpoint(self.folder)
         if checkpoint is not None:
             _restore(self._algo, checkpoint[0])
-        self._log = IterationLog(self.folder, self.algo.iterations_done)
+        self._log = IterationWriter(self.folder, self.algo.iterations_done)
         for tracker in trackers_of(self.cell.settings):
             tracker.begin(self.folder, self._record, self.algo.iterations_done)
             self._trackers.append(tracker)
@@ -137,7 +135,10 @@ class CellRun:
 
     def _score(self) -> float | None:
         assert self._log is not None
-        return float(smoothed(np.array(self._log.returns))[-1]) if self._log.returns else None
+        if not self._log.returns:
+            return None
+        score = smoothed(finite(np.array(self._log.returns)))[-1]
+        return float(score) if np.isfinite(score) else None
 
     def _train(self) -> None:
         assert self._log is not None
@@ -153,8 +154,8 @@ class CellRun:
             self._write("finished" if self.finished else "running")
 
     def _check_owner(self) -> None:
-        run = read_run(self._home) or {}
-        if run.get("process") != self._record["process"]:
+        run = RunRecord.read(self._home)
+        if run is None or run.process != self._record.process:
             raise SupersededError(f"{self._home}: another process has taken this cell over")
 
     def fail(self, error: Exception) -> None:
@@ -165,7 +166,7 @@ class CellRun:
         """
         self._check_owner()
         text = "".join(traceback.format_exception(error))
-        self._record = with_failure(self._record, text, _iteration(self.folder))
+        self._record = with_failure(self._record, text, max(checkpoints(self.folder), default=0))
         self._write("failed")
 
     def close(self) -> None:
@@ -173,83 +174,75 @@ class CellRun:
             self._algo.stop()
         if self._log is not None:
             self._log.close()
-        status = self._record["status"]
+        status = self._record.status
         for tracker in self._trackers:
             tracker.end("interrupted" if status == "running" else status)
         if self._remote is not None:
             shutil.rmtree(self.folder.parent, ignore_errors=True)
 
-    def _write(self, status: str) -> None:
+    def _write(self, status: Status) -> None:
         self._check_owner()
         self._store(status)
 
-    def _store(self, status: str) -> None:
-        self._record |= {
-            "score": self._score() if self._log is not None else self._record["score"],
-            "checkpoints": [path.name for path in checkpoints(self.folder).values()],
-            "finished": _now() if status == "finished" else None,
-            "status": status,
-        }
-        write_run(self.folder, self._record)
+    def _store(self, status: Status) -> None:
+        self._record = self._record.updated(
+            score=self._score() if self._log is not None else self._record.score,
+            checkpoints=tuple(path.name for path in checkpoints(self.folder).values()),
+            finished=_now() if status == "finished" else None,
+            status=status,
+        )
+        self._record.write(self.folder)
         if self._remote is not None:
             self._remote.publish()
 
 
-def new_record(
-    cell: Cell, before: dict[str, Any] | None, command: str, session: str
-) -> dict[str, Any]:
+def new_record(cell: Cell, before: RunRecord | None, command: str, session: str) -> RunRecord:
     """What ``run.json`` says of a cell that is about to start.
 
     Args:
         cell: the cell.
-        before: the file's content so far, None if there is none.
+        before: what it says so far, None if there is none.
         command: the command line.
         session: the experiment's run; failures that another one recorded are left out.
     """
-    before = before or {}
-    return {
-        "cell": cell.name,
-        **{
-            field.name: getattr(cell, field.name)
-            for field in dataclasses.fields(cell)
-            if field.name != "settings"
-        },
-        "settings": cell.settings.model_dump(mode="json"),
-        "command": command,
-        "run_id": before.get("run_id") or uuid.uuid4().hex[:8],
-        "session": session,
-        "started": before.get("started") or _now(),
-        "finished": None,
-        "score": before.get("score"),
-        "checkpoints": before.get("checkpoints", []),
-        "failures": before.get("failures", []) if before.get("session") == session else [],
-    }
+    same_session = before is not None and before.session == session
+    return RunRecord(
+        cell=cell.name,
+        environment=cell.environment,
+        algorithm=cell.algorithm,
+        method=cell.method,
+        seed=cell.seed,
+        variant=cell.variant,
+        settings=cell.settings.model_dump(mode="json"),
+        command=command,
+        run_id=(before and before.run_id) or uuid.uuid4().hex[:8],
+        session=session,
+        started=(before and before.started) or _now(),
+        finished=None,
+        score=before.score if before else None,
+        checkpoints=before.checkpoints if before else (),
+        failures=before.failures if before and same_session else (),
+    )
 
 
-def with_failure(run: dict[str, Any], error: str, iteration: int) -> dict[str, Any]:
+def with_failure(run: RunRecord, error: str, iteration: int) -> RunRecord:
     """A record with one more failure.
 
     Args:
-        run: the content of ``run.json``.
+        run: the record so far.
         error: the traceback, or what is known of the end.
         iteration: that of the checkpoint which the cell would continue from, 0 without one.
     """
-    failure = {"time": _now(), "checkpoint": iteration, "error": error}
-    failures = [*run.get("failures", []), failure]
-    return run | {"failures": failures, "error": error, "status": "failed"}
+    failure = Failure(time=_now(), checkpoint=iteration, error=error)
+    return run.updated(failures=(*run.failures, failure), error=error, status="failed")
 
 
-def given_up(run: dict[str, Any]) -> bool:
-    """Whether a cell has failed more often than ``retries`` allows since its last checkpoint."""
-    failures = run["failures"]
-    if not failures:
+def given_up(run: RunRecord, retries: int) -> bool:
+    """Whether a cell has failed more often than ``retries`` since its last checkpoint."""
+    if not run.failures:
         return False
-    last = [f for f in failures if f["checkpoint"] == failures[-1]["checkpoint"]]
-    return len(last) > int(run["settings"]["retries"])
-
-
-def _iteration(folder: Path) -> int:
-    return max(checkpoints(folder), default=0)
+    last = [f for f in run.failures if f.checkpoint == run.failures[-1].checkpoint]
+    return len(last) > retries
 
 
 def _restore(algo: LocalAlgorithm, checkpoint: Path) -> None:

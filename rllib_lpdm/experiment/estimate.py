@@ -1,16 +1,17 @@
 """What ``--dry-run`` says: cells, environment steps, CPU hours and disk, before anything runs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
+from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.record import RunRecord
 
 PROBE_SECONDS = 0.1
 CHECKPOINTS_KEPT = 2  # the last and the best
@@ -39,7 +40,7 @@ class Probe:
     frozen_parameters: int
 
 
-def plan(cells: Sequence[Cell], folder: Path, runs: dict[str, Any], offline: bool) -> str:
+def plan(cells: Sequence[Cell], folder: Path, runs: Mapping[str, RunRecord], offline: bool) -> str:
     """All cells with their state, then what those that are not finished will cost at most.
 
     Args:
@@ -51,7 +52,7 @@ def plan(cells: Sequence[Cell], folder: Path, runs: dict[str, Any], offline: boo
     Raises:
         ExperimentError: a cell cannot be trained.
     """
-    finished = {name for name, run in runs.items() if run.get("status") == "finished"}
+    finished = {name for name, run in runs.items() if run.status == "finished"}
     lines = [f"{cell.name}{'  finished' if cell.name in finished else ''}" for cell in cells]
     pending = [cell for cell in cells if cell.name not in finished]
     done = len(cells) - len(pending)
@@ -64,7 +65,7 @@ def plan(cells: Sequence[Cell], folder: Path, runs: dict[str, Any], offline: boo
     return "\n".join(lines)
 
 
-def _costs(cells: Sequence[Cell], runs: dict[str, Any], offline: bool) -> list[str]:
+def _costs(cells: Sequence[Cell], runs: Mapping[str, RunRecord], offline: bool) -> list[str]:
     steps = {cell.name: _most_steps(cell, _left(cell, runs)) for cell in cells}
     bounded = [cell for cell in cells if steps[cell.name] is not None]
     unbounded = sorted({cell.environment for cell in cells if steps[cell.name] is None})
@@ -73,7 +74,7 @@ def _costs(cells: Sequence[Cell], runs: dict[str, Any], offline: bool) -> list[s
         try:
             probes[key] = probe(cell)
         except Exception as error:  # settings that do not go together, or with this machine
-            raise ExperimentError(f"{cell.name}: {' '.join(str(error).split())}") from error
+            raise ExperimentError(f"{cell.name}: {one_line(error)}") from error
     cpu_seconds = sum(
         (steps[cell.name] or 0) * probes[_key(cell)].seconds_per_step for cell in bounded
     )
@@ -150,10 +151,10 @@ def _iterations(cell: Cell) -> int:
     return cell.settings.iterations or 0
 
 
-def _left(cell: Cell, runs: dict[str, Any]) -> int:
+def _left(cell: Cell, runs: Mapping[str, RunRecord]) -> int:
     """Iterations after the last checkpoint."""
-    made = runs.get(cell.name, {}).get("checkpoints") or ["iteration_0"]
-    return _iterations(cell) - max(int(name.removeprefix("iteration_")) for name in made)
+    run = runs.get(cell.name)
+    return _iterations(cell) - (run.iteration if run else 0)
 
 
 def _most_steps(cell: Cell, iterations: int) -> int | None:

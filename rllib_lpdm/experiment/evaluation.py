@@ -4,13 +4,12 @@ A folder may come from anyone, so what it holds is read as data: JSON, CSV and a
 Python objects. Nothing is unpickled, and no module that a file names is imported.
 """
 
-import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -18,32 +17,24 @@ import pydantic
 import torch
 from numpy.typing import NDArray
 
-from rllib_lpdm.algorithms.catalogue import AlgorithmName
+from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.methods import Method
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.algorithms.settings import unknown_name
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.faults import unknown_environment
-from rllib_lpdm.experiment.records import (
-    CHECKPOINTS,
-    ITERATIONS_FILE,
-    RUN_FILE,
-    WEIGHTS_FILE,
-    best_iteration,
-    checkpoints,
-    provenance,
-    read_run,
-)
+from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import (
     Cell,
     CellSettings,
     EvaluationError,
-    Seed,
-    VariantName,
 )
-from rllib_lpdm.experiment.video import DEFAULT_RATE, Filmed, gl_setting, headless, one_line, video
-from rllib_lpdm.results.messages import shown
+from rllib_lpdm.experiment.video import DEFAULT_RATE, Filmed, gl_setting, headless, video
+from rllib_lpdm.results.checkpoints import best_iteration, checkpoints
+from rllib_lpdm.results.iterations import RETURN, read_columns
+from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, cell_folders
+from rllib_lpdm.results.messages import one_line, shown, unknown_name
+from rllib_lpdm.results.record import RecordError, RunRecord
 
 Array = NDArray[Any]
 CheckpointName = Literal["best", "last"]
@@ -260,7 +251,14 @@ def load_policy(folder: str | Path, checkpoint: CheckpointName = "best") -> Save
     except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(f"{folder} cannot be read: {one_line(error)}") from None
     return SavedPolicy(
-        Cell(run.environment, run.algorithm, run.method, run.seed, settings, run.variant),
+        Cell(
+            run.environment,
+            run.algorithm,
+            run.method,
+            run.seed,
+            settings,
+            run.variant,
+        ),
         run.status,
         run.versions,
         checkpoint,
@@ -270,41 +268,33 @@ def load_policy(folder: str | Path, checkpoint: CheckpointName = "best") -> Save
     )
 
 
-class _Run(pydantic.BaseModel):
-    """What an evaluation needs of ``run.json``."""
-
-    environment: Annotated[str, pydantic.StringConstraints(max_length=200)]
-    algorithm: AlgorithmName
-    method: Method
-    seed: Seed
-    settings: dict[str, Any]
-    variant: VariantName | None = None
-    status: Annotated[str, pydantic.StringConstraints(pattern="^[a-z]{1,20}$")]
-    versions: dict[str, str | None] = {}
-
-
-def _read_cell(folder: Path) -> _Run:
+def _read_cell(folder: Path) -> RunRecord:
     if not folder.is_dir():
         raise EvaluationError(f"{folder}: there is no such folder")
-    content = read_run(folder)
-    if content is None:
-        cells = sorted(path.parent.name for path in folder.glob(f"*/{RUN_FILE}"))
+    try:
+        run = RunRecord.read(folder)
+    except RecordError as error:
+        raise EvaluationError(f"{folder / RUN_FILE}: {error.fault}") from None
+    if run is None:
+        cells = cell_folders(folder)
         if not cells:
             raise EvaluationError(f"{folder} is not a cell's folder: it has no {RUN_FILE}")
         raise EvaluationError(
             f"{folder} is an experiment's folder; choose one of its {len(cells)} cells, such as "
-            f"{', '.join(str(folder / name) for name in cells[:3])}"
+            f"{', '.join(map(str, cells[:3]))}"
         )
-    try:
-        run = _Run.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise EvaluationError(f"{folder / RUN_FILE}: {_fault(error)}") from None
+    for kind, name, known in (
+        ("algorithm", run.algorithm, ALGORITHMS),
+        ("method", run.method, METHODS),
+    ):
+        if name not in known:
+            raise EvaluationError(f"{folder / RUN_FILE}: {unknown_name(name, known, kind)}")
     if run.environment not in gym.registry:  # gymnasium would import a module before a colon
         raise EvaluationError(f"{folder / RUN_FILE}: {unknown_environment(run.environment)}")
     return run
 
 
-def _settings(folder: Path, run: _Run) -> CellSettings:
+def _settings(folder: Path, run: RunRecord) -> CellSettings:
     place = f"{folder / RUN_FILE}: settings"
     unknown = [name for name in run.settings if name not in CellSettings.model_fields]
     if unknown:
@@ -320,12 +310,7 @@ def _settings(folder: Path, run: _Run) -> CellSettings:
 
 def _choose(folder: Path, checkpoint: CheckpointName, status: str) -> tuple[int, Path]:
     """The checkpoint's iteration and the file of its weights."""
-    try:
-        found = checkpoints(folder)
-    except ValueError as error:
-        raise EvaluationError(
-            f"{folder / CHECKPOINTS} has a folder that is no checkpoint: {one_line(error)}"
-        ) from None
+    found = checkpoints(folder)
     if not found:
         raise EvaluationError(f"{folder} has no checkpoint yet; the run's status is {status}")
     iteration = max(found)
@@ -343,14 +328,14 @@ def _choose(folder: Path, checkpoint: CheckpointName, status: str) -> tuple[int,
 
 def _returns(file: Path) -> list[float]:
     """Mean episode return of every iteration; a row that is being written is left out."""
-    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
     try:
-        return [float(row["episode_return"]) for row in csv.DictReader(whole.splitlines())]
-    except (csv.Error, KeyError, TypeError, ValueError):
+        columns = read_columns(file.read_bytes())
+    except ValueError:
         raise EvaluationError(
             f"{file} is damaged, so the best checkpoint is not known; --checkpoint last does "
             "without"
         ) from None
+    return columns[RETURN].tolist() if columns else []
 
 
 def _read_weights(file: Path) -> dict[str, Array]:

@@ -17,12 +17,9 @@ from typing import Any
 import filelock
 import ray
 
-from rllib_lpdm.analysis.results import REPORT_FOLDER
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.progress import Progress
-from rllib_lpdm.experiment.records import RUN_FILE, checkpoints, is_remote
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment, ExperimentError
-from rllib_lpdm.experiment.storage import read_runs, results_folder
 from rllib_lpdm.experiment.trackers.wandb import wandb_follower
 from rllib_lpdm.experiment.trials import (
     TrialWatch,
@@ -31,12 +28,14 @@ from rllib_lpdm.experiment.trials import (
     run_trials,
     termination_as_interrupt,
 )
+from rllib_lpdm.results.checkpoints import checkpoints
+from rllib_lpdm.results.layout import LOCK_FILE, PLAN_FILE, REPORT_FOLDER, RUN_FILE, WANDB
+from rllib_lpdm.results.record import RunRecord, read_runs
+from rllib_lpdm.results.storage import is_remote, results_folder, write_whole
 
-PLAN_FILE, LOCK_FILE = ".experiment.json", ".lock"
-# what is in the folder besides cells
-OURS = (PLAN_FILE, f"{PLAN_FILE}.new", "wandb", REPORT_FOLDER)
+OURS = (PLAN_FILE, WANDB, REPORT_FOLDER)  # what is in the folder besides cells
 
-Runs = dict[str, dict[str, Any]]
+Runs = dict[str, RunRecord]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,7 @@ def run_experiment(
         wandb_files = Path(f"{experiment.name}-wandb") if is_remote(folder) else folder
         sink = wandb_follower(wandb, wandb_files, experiment.name)
         progress = Progress(
-            cells, {name: runs[name].get("score") for name in finished}, begun=_begun(runs)
+            cells, {name: runs[name].score for name in finished}, begun=_begun(runs)
         )
         pending = [cell for cell in cells if cell.name not in finished]
         watch = TrialWatch(pending, job, progress, sink)
@@ -162,9 +161,9 @@ def _run_here(
 def _begun(runs: Runs) -> dict[str, tuple[int, float | None]]:
     """Of cells that have a checkpoint and are not finished, its iteration and their score."""
     return {
-        name: (int(run["checkpoints"][-1].removeprefix("iteration_")), run.get("score"))
+        name: (run.iteration, run.score)
         for name, run in runs.items()
-        if run.get("checkpoints") and run.get("status") != "finished"
+        if run.checkpoints and run.status != "finished"
     }
 
 
@@ -268,27 +267,27 @@ def existing_runs(folder: Path, cells: Sequence[Cell]) -> Runs:
     Raises:
         ExperimentError: a ``run.json`` is damaged, or a cell was begun under other settings.
     """
-    try:
-        runs = read_runs(folder) if folder.exists() else {}
-    except ValueError as error:
-        raise ExperimentError(str(error)) from None
+    runs, damaged = read_runs(folder) if folder.exists() else ({}, {})
+    for message in damaged.values():
+        raise ExperimentError(message)
     _check_unchanged(folder, cells, runs)
     return runs
 
 
 def _status(runs: Runs, cell: Cell) -> str | None:
-    status: str | None = runs.get(cell.name, {}).get("status")
-    return status
+    return runs[cell.name].status if cell.name in runs else None
 
 
 def _check_unchanged(folder: Path, cells: Sequence[Cell], runs: Runs) -> None:
     """Refuses to go on with cells whose curve began under other settings."""
     changed: dict[str, str] = {}
     for cell in cells:
-        run = runs.get(cell.name, {})
-        begun = run.get("checkpoints") if is_remote(folder) else checkpoints(folder / cell.name)
-        if "settings" in run and (begun or run.get("status") == "finished"):
-            before = {**_DEFAULTS, **run["settings"]}
+        run = runs.get(cell.name)
+        if run is None:
+            continue
+        begun = run.checkpoints if is_remote(folder) else checkpoints(folder / cell.name)
+        if run.settings and (begun or run.status == "finished"):
+            before = {**_DEFAULTS, **run.settings}
             changes = [
                 f"{name} was {before[name]}, is {value}"
                 for name, value in cell.settings.of_training().items()
@@ -314,7 +313,7 @@ def _say_what_resumes(folder: Path, cells: Sequence[Cell], runs: Runs, finished:
     except (OSError, ValueError, KeyError, TypeError):  # an older folder, or a new one
         planned = set(runs)
     names = {cell.name for cell in cells}
-    continued = sum(bool(runs.get(n, {}).get("checkpoints")) for n in names - finished)
+    continued = sum(bool(runs[n].checkpoints) for n in names - finished if n in runs)
     print(
         f"resuming: {len(finished)} of {len(cells)} cells are finished already, "
         f"{continued} go on from a checkpoint, {len(cells) - len(finished) - continued} begin"
@@ -335,12 +334,7 @@ def _write_plan(folder: Path, cells: Sequence[Cell]) -> None:
     """Lists the cells, so that a later ``--resume`` can say what was added."""
     text = json.dumps({"cells": [cell.name for cell in cells]}) + "\n"
     with _disk_errors_explained(folder):
-        if is_remote(folder):
-            (folder / PLAN_FILE).write_text(text, encoding="utf-8")
-        else:
-            temporary = folder / f"{PLAN_FILE}.new"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, folder / PLAN_FILE)
+        write_whole(folder / PLAN_FILE, text.encode())
 
 
 @contextmanager

@@ -29,9 +29,11 @@ from rllib_lpdm.experiment.cell import (
     with_failure,
 )
 from rllib_lpdm.experiment.progress import Progress
-from rllib_lpdm.experiment.records import checkpoints, is_remote, read_run, write_run
 from rllib_lpdm.experiment.spec import Cell, ExperimentError, RunSettings
 from rllib_lpdm.experiment.trackers.follower import CellFollower
+from rllib_lpdm.results.checkpoints import checkpoints
+from rllib_lpdm.results.record import RunRecord
+from rllib_lpdm.results.storage import is_remote
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 AWS_SECRETS = (
@@ -216,20 +218,20 @@ class TrialWatch(tune.Callback):
         if end.superseded:
             return False
         home: Path = self._job["folder"] / name
+        cell: Cell = self._job["cells"][name]
         try:
-            run = read_run(home)
-            if run is None or run.get("session") != self._job["session"]:
-                cell = self._job["cells"][name]
+            run = RunRecord.read(home)
+            if run is None or run.session != self._job["session"]:
                 run = new_record(cell, run, self._job["command"], self._job["session"])
-            if len(run["failures"]) == self._recorded[name]:
+            if len(run.failures) == self._recorded[name]:
                 run = with_failure(
                     run, f"{end.reason}\n{end.text}", max(checkpoints(home), default=0)
                 )
-                write_run(home, run)
+                run.write(home)
         except Exception:  # of any class behind a URL; retries without a count would have no end
             return False
-        self._recorded[name] = len(run["failures"])
-        return not given_up(run)
+        self._recorded[name] = len(run.failures)
+        return not given_up(run, cell.settings.retries)
 
 
 class _StopOnDiskError(tune.Stopper):

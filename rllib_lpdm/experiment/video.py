@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_lpdm.experiment.spec import EvaluationError
+from rllib_lpdm.results.messages import one_line
 
 Array = NDArray[Any]
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -152,8 +153,3 @@ def headless_gl() -> str | None:
             continue
         return backend
     return None
-
-
-def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."

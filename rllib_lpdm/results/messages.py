@@ -34,9 +34,6 @@ def unknown_name(name: str, known: Iterable[str], kind: str = "setting") -> str:
     """One sentence that refuses a name and offers the nearest one that exists."""
     known = sorted(known)
     matches = difflib.get_close_matches(name[:80], known, n=1)
-    hint = (
-        f"did you mean {matches[0]!r}?"
-        if matches
-        else f"choose from {one_line(', '.join(known), 700)}"
-    )
+    choice = one_line(", ".join(known), 700)
+    hint = f"did you mean {matches[0]!r}?" if matches else f"choose from {choice}"
     return f"unknown {kind} {shown(name)}, {hint}"

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 
-from rllib_lpdm.analysis.results import CellResult, Run
+from rllib_lpdm.analysis.results import CellResult
+from rllib_lpdm.results.record import RunRecord
 
 
 def record(**run):
@@ -19,7 +20,7 @@ def cell(returns, columns=None, **run):
     """A cell with these returns, and with more columns by their names."""
     columns = {"episode_return": returns} | (columns or {})
     arrays = {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
-    return CellResult(Run(**record(**run)), arrays)
+    return CellResult(RunRecord(**record(**run)), arrays)
 
 
 def seeds(runs, **run):

@@ -12,8 +12,9 @@ import pytest
 from rllib_lpdm.analysis.drawing import Panel, Picture
 from rllib_lpdm.analysis.page import DASH, render_page
 from rllib_lpdm.analysis.report import Report, analyse
-from rllib_lpdm.analysis.results import CellResult, Results, Run
+from rllib_lpdm.analysis.results import CellResult, Results
 from rllib_lpdm.analysis.scores import grouped, score_rows, speed_rows
+from rllib_lpdm.results.record import RunRecord
 from tests.browser import chromium
 
 HOSTILE_NAME = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'{{ 7 * 7 }}"
@@ -62,7 +63,7 @@ def cell(name="x", environment="Hopper-v4", method="bp", seed=0, level=10.0, **r
         "seconds": np.ones(20),
     }
     run |= {"cell": name, "environment": environment, "method": method, "seed": seed}
-    return CellResult(Run(**run), columns)
+    return CellResult(RunRecord(**run), columns)
 
 
 def report(cells, notes=(), missing=(), **more) -> Report:
@@ -356,7 +357,7 @@ def test_hostile_text_is_shown_and_does_nothing(look):
             "env " + HOSTILE_NAME,
             "m" * 80,
             algorithm=HOSTILE_NAME,
-            status="failed" + HOSTILE,
+            status="failed",
             command=HOSTILE * 50,
             settings={HOSTILE: HOSTILE, "long": "x" * 100_000, "lone": "\ud800", "deep": [{}]},
             versions={HOSTILE: [HOSTILE]},

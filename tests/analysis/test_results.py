@@ -22,10 +22,10 @@ def without(key):
 
 
 RUN_FAULTS = {
-    b"": "run.json cannot be read",
-    b'{"cell": "a", ': "run.json cannot be read",
-    b"\xff\xfe{}": "run.json cannot be read",
-    b"[" * 100_000: "run.json cannot be read",
+    b"": "run.json: ",
+    b'{"cell": "a", ': "run.json: ",
+    b"\xff\xfe{}": "run.json: ",
+    b"[" * 100_000: "run.json: ",
     b"[1, 2]": "run.json: the file",
     b"null": "run.json: the file",
     json.dumps(without("cell")).encode(): "run.json: cell: ",
@@ -45,9 +45,7 @@ CSV_FAULTS = {
     b"iteration,episode_return\n1," + b"9z" * 50_000 + b"\n": "9z9z",
     b'iteration,episode_return\n1,2\n2,"3\n4,5\n': "cannot be read",
     b"iteration,episode_return\n1,2\n\0\0\0\0\n3,4\n": "cannot be read",
-    b"iteration,episode_return\n1,2\n2,nan\n3,4\n": "return of row 2 is not a finite number",
-    b"iteration,episode_return\n1,2\n2,3\n3,-inf\n": "return of row 3 is not a finite number",
-    b"iteration,episode_return\n1,\n2,3\n": "return of row 1 is not a finite number",
+    b"iteration,episode_return\n1,nan\n2,-inf\n3,\n": "no return is a finite number",
     b"iteration,seconds\n1,2\n": "no column episode_return",
     b"episode_return,episode_return\n1,2\n": "two of its columns have one name",
     b"\xff,episode_return\n1,2\n": "utf-8",
@@ -71,6 +69,28 @@ def test_cells_come_back_with_their_run_and_columns(tmp_path):
     assert list(first.columns) == ["iteration", "episode_return"]
     np.testing.assert_array_equal(first.returns, [0.5, -0.001])
     np.testing.assert_array_equal(second.columns["iteration"], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("returns", "taken", "rows"),
+    [
+        ("5 nan 7", [5, 5, 7], "row 2 is"),
+        ("5 nan inf 7 -inf", [5, 5, 5, 7, 7], "row 2 and of 2 more is"),
+        ("nan nan 7", [7, 7, 7], "row 1 and of 1 more is"),
+    ],
+)
+def test_a_return_that_is_no_number_is_taken_as_the_one_before_and_said(
+    tmp_path, returns, taken, rows
+):
+    lines = [f"{i},{value}\n" for i, value in enumerate(returns.split(), 1)]
+    (write_cell(tmp_path) / "iterations.csv").write_text(
+        "".join(["iteration,episode_return\n", *lines])
+    )
+    write_plan(tmp_path)
+    results = read_results(tmp_path)
+    assert list(results.cells[0].returns) == taken
+    (note,) = results.notes
+    assert f"the return of {rows} not a finite number" in note
 
 
 def test_only_wanted_columns_are_read_and_the_returns(tmp_path):

@@ -11,10 +11,9 @@ import pytest
 
 from rllib_lpdm import tune
 from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.records import read_run
 from rllib_lpdm.experiment.runner import run_experiment
 from tests.cluster.hosts import TwoHosts, require_namespaces
-from tests.experiment.files import write
+from tests.experiment.files import read_run, write
 from tests.experiment.processes import wait_until
 from tests.experiment.traces import progress_of, status, trace
 

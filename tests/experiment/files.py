@@ -1,5 +1,6 @@
 """Experiment files written for a test."""
 
+import json
 from pathlib import Path
 
 import yaml
@@ -19,3 +20,14 @@ def write(folder, file="file.yaml", /, **entries):
     path = folder / file
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def read_run(cell):
+    """What the ``run.json`` of a cell's folder says; None where it has none."""
+    path = cell / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write_run(cell, content):
+    cell.mkdir(parents=True, exist_ok=True)
+    (cell / "run.json").write_text(json.dumps(content), encoding="utf-8")

@@ -1,11 +1,9 @@
 """What the command line refuses, in one line and with status 2, and what a dry run says."""
 
-import json
-
 import pytest
 
 from rllib_lpdm import tune
-from tests.experiment.files import write
+from tests.experiment.files import write, write_run
 
 
 def refused(capsys, *arguments):
@@ -40,9 +38,9 @@ def test_overwrite_does_not_delete_what_is_no_cell(tmp_path, capsys, strange):
 def test_a_dry_run_lists_the_cells_and_starts_nothing(tmp_path, capsys):
     file = write(tmp_path, "small.yaml", seeds=2, methods=["bp", "lpdm"])
     finished = tmp_path / "small" / "CartPole-v1_ppo_bp_s0"
-    finished.mkdir(parents=True)
+    content = {"cell": finished.name, "environment": "CartPole-v1", "algorithm": "ppo"}
+    write_run(finished, {**content, "method": "bp", "seed": 0, "status": "finished"})
     (finished / "iterations.csv").write_text("iteration,episode_return\n5,1\n")
-    (finished / "run.json").write_text(json.dumps({"cell": finished.name, "status": "finished"}))
     before = sorted(tmp_path.rglob("*"))
     assert tune.main([str(file), "--output", str(tmp_path), "--dry-run"]) == 0
     printed = capsys.readouterr().out.splitlines()

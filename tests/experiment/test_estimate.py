@@ -1,7 +1,5 @@
 """What a dry run says of a grid is true, and saying it starts and writes nothing."""
 
-import json
-
 import gymnasium as gym
 import pytest
 import ray
@@ -9,11 +7,11 @@ import ray
 from rllib_lpdm import tune
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment import estimate
-from rllib_lpdm.experiment.cell import CellRun
+from rllib_lpdm.experiment.cell import CellRun, new_record
 from rllib_lpdm.experiment.estimate import CHECKPOINTS_KEPT, Probe, disk_bytes, plan, probe
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.spec import ALGORITHMS, Cell, CellSettings
-from rllib_lpdm.experiment.storage import read_runs
+from rllib_lpdm.results.record import read_runs
 from tests.experiment.files import CONFIGS, write
 
 SMALL = {"hidden_sizes": (8, 8), "iterations": 40}
@@ -21,7 +19,7 @@ PAPER = {"hidden_sizes": (64, 128, 256), "iterations": 20}
 
 
 def planned(cells, folder, offline=False):
-    return plan(cells, folder, read_runs(folder), offline)
+    return plan(cells, folder, read_runs(folder)[0], offline)
 
 
 @pytest.fixture
@@ -33,8 +31,7 @@ def measured(monkeypatch):
 
 
 def finish(folder, cell):
-    (folder / cell.name).mkdir(parents=True)
-    (folder / cell.name / "run.json").write_text(json.dumps({"status": "finished"}))
+    new_record(cell, None, "", "").updated(status="finished").write(folder / cell.name)
 
 
 def test_cells_are_listed_with_those_that_are_finished_and_the_sums_are_of_the_others(

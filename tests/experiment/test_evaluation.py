@@ -16,9 +16,10 @@ from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.experiment import evaluation, video
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.evaluation import evaluate, load_policy
-from rllib_lpdm.experiment.records import checkpoints, read_run, write_run
 from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
 from rllib_lpdm.experiment.video import headless_gl
+from rllib_lpdm.results.checkpoints import checkpoints
+from tests.experiment.files import read_run, write_run
 
 SMALL = CellSettings(
     iterations=3, iterations_per_report=1, checkpoint_interval=1, hidden_sizes=(8, 8)

@@ -16,9 +16,9 @@ from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.evaluation import evaluate
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import check_networks
-from rllib_lpdm.experiment.records import checkpoints, read_run, write_run
 from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError, ExperimentError
-from tests.experiment.files import write
+from rllib_lpdm.results.checkpoints import checkpoints
+from tests.experiment.files import read_run, write, write_run
 
 TINY = {"iterations": 2, "iterations_per_report": 1, "hidden_sizes": [6, 5]}
 INIT, PRETRAIN = "init_hidden_from", "pretrain_from"

@@ -7,19 +7,24 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.analysis.results import read_results
-from rllib_lpdm.experiment.records import (
-    IterationLog,
+from rllib_lpdm.experiment.provenance import provenance
+from rllib_lpdm.results.checkpoints import (
     best_iteration,
     checkpoints,
     drop_unfinished_checkpoints,
     newest_checkpoint,
-    provenance,
-    read_run,
     save_checkpoint,
-    write_run,
 )
+from rllib_lpdm.results.iterations import IterationWriter
+from rllib_lpdm.results.record import RecordError, RunRecord
+from tests.experiment.files import read_run, write_run
 
 AWKWARD = (0.1 + 0.2, -0.0, 5e-324, 1.7976931348623157e308, np.pi, -1 / 3, 1e23)
+
+
+RECORD = RunRecord(
+    cell="CartPole-v1_ppo_bp_s0", environment="CartPole-v1", algorithm="ppo", method="bp", seed=0
+)
 
 
 def rows(count, start=1):
@@ -49,15 +54,15 @@ def save(folder, iteration, returns=None, **options):
 
 
 def test_a_reader_sees_the_old_run_file_or_the_new_one_and_never_a_part(tmp_path):
-    write_run(tmp_path, {"version": 0, "padding": ""})
+    RECORD.write(tmp_path)
     faults, seen, done = [], set(), threading.Event()
 
     def read():
         while not done.is_set():
             try:
-                run = read_run(tmp_path)
-                assert len(run["padding"]) == 997 * run["version"]
-                seen.add(run["version"])
+                run = RunRecord.read(tmp_path)
+                assert len(run.command) == 997 * run.seed
+                seen.add(run.seed)
             except Exception as error:
                 faults.append(error)
                 return
@@ -65,7 +70,7 @@ def test_a_reader_sees_the_old_run_file_or_the_new_one_and_never_a_part(tmp_path
     reader = threading.Thread(target=read)
     reader.start()
     for version in range(200):
-        write_run(tmp_path, {"version": version, "padding": "x" * 997 * version})
+        RECORD.updated(seed=version, command="x" * 997 * version).write(tmp_path)
     done.set()
     reader.join()
     assert not faults
@@ -74,30 +79,62 @@ def test_a_reader_sees_the_old_run_file_or_the_new_one_and_never_a_part(tmp_path
 
 
 def test_a_run_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    write_run(tmp_path, {"version": 1})
-    with pytest.raises(TypeError):
-        write_run(tmp_path, {"version": object()})
-    assert read_run(tmp_path) == {"version": 1}
+    RECORD.write(tmp_path)
+    with pytest.raises(ValueError, match="JSON"):
+        RECORD.updated(score=float("nan")).write(tmp_path)
+    assert RunRecord.read(tmp_path) == RECORD
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_a_folder_without_a_run_file_has_no_run(tmp_path):
-    assert read_run(tmp_path) is None
-    assert read_run(tmp_path / "missing") is None
+    assert RunRecord.read(tmp_path) is None
+    assert RunRecord.read(tmp_path / "missing") is None
+
+
+def test_a_record_keeps_what_it_does_not_know_and_adds_nothing(tmp_path):
+    content = {**RECORD.model_dump(exclude_unset=True), "later": [1]}
+    write_run(tmp_path, content)
+    RunRecord.read(tmp_path).write(tmp_path)
+    assert read_run(tmp_path) == content
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "-Infinity"])
+def test_a_score_that_is_no_number_is_read_as_none(tmp_path, score):
+    RECORD.updated(score=1.5).write(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace("1.5", score))
+    assert RunRecord.read(tmp_path).score is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "place"),
+    [
+        ({"settings": None}, "settings"),
+        ({"checkpoints": 5}, "checkpoints"),
+        ({"checkpoints": ["../../elsewhere"]}, "checkpoints.0"),
+        ({"failures": [{"checkpoint": "first"}]}, "failures.0.checkpoint"),
+        ({"status": "done"}, "status"),
+    ],
+)
+def test_a_damaged_record_is_an_error_that_names_the_file_and_the_field(tmp_path, entry, place):
+    write_run(tmp_path, {**RECORD.model_dump(exclude_unset=True), **entry})
+    with pytest.raises(RecordError) as error:
+        RunRecord.read(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'run.json'} is damaged: {place}: ")
+    assert "delete the cell's folder" in str(error.value)
 
 
 def test_numbers_keep_every_bit(tmp_path):
     values = [*AWKWARD, *np.random.default_rng(0).standard_normal(100) * 1e-7]
-    place = {"environment": "CartPole-v1", "algorithm": "ppo", "method": "bp", "seed": 0}
-    write_run(tmp_path / "cell", {"cell": "cell", **place})
-    IterationLog(tmp_path / "cell").append([{"episode_return": value} for value in values])
+    RECORD.write(tmp_path / "cell")
+    IterationWriter(tmp_path / "cell").append([{"episode_return": value} for value in values])
     (cell,) = read_results(tmp_path).cells
     assert cell.returns.tobytes() == np.array(values, dtype=np.float64).tobytes()
 
 
 def test_the_header_stands_once_above_the_rows_of_all_reports(tmp_path):
     for start in (1, 4):
-        IterationLog(tmp_path, done=start - 1).append(rows(3, start))
+        IterationWriter(tmp_path, done=start - 1).append(rows(3, start))
     lines = (tmp_path / "iterations.csv").read_text().splitlines()
     assert lines[0] == "iteration,episode_return"
     assert [line.split(",")[0] for line in lines[1:]] == list("123456")
@@ -107,8 +144,8 @@ def test_the_header_stands_once_above_the_rows_of_all_reports(tmp_path):
 def test_continuing_drops_the_rows_past_the_checkpoint(tmp_path, done):
     for name in ("straight", "killed"):
         (tmp_path / name).mkdir()
-        IterationLog(tmp_path / name).append(rows(5))
-    IterationLog(tmp_path / "killed", done).append(rows(5 - done, start=done + 1))
+        IterationWriter(tmp_path / name).append(rows(5))
+    IterationWriter(tmp_path / "killed", done).append(rows(5 - done, start=done + 1))
     killed, straight = (tmp_path / n / "iterations.csv" for n in ("killed", "straight"))
     assert killed.read_text() == straight.read_text()
 
@@ -116,17 +153,17 @@ def test_continuing_drops_the_rows_past_the_checkpoint(tmp_path, done):
 def test_a_continued_file_is_byte_for_byte_the_uninterrupted_one(tmp_path):
     for name in ("straight", "killed"):
         (tmp_path / name).mkdir()
-        IterationLog(tmp_path / name).append(rows(5))
-    IterationLog(tmp_path / "killed", done=3).append(rows(2, start=4))
+        IterationWriter(tmp_path / name).append(rows(5))
+    IterationWriter(tmp_path / "killed", done=3).append(rows(2, start=4))
     killed, straight = (tmp_path / n / "iterations.csv" for n in ("killed", "straight"))
     assert killed.read_bytes() == straight.read_bytes()
 
 
 def test_a_row_cut_off_by_a_kill_is_dropped_on_continuing(tmp_path):
-    IterationLog(tmp_path).append(rows(3))
+    IterationWriter(tmp_path).append(rows(3))
     with (tmp_path / "iterations.csv").open("a") as file:
         file.write("4,0.")
-    IterationLog(tmp_path, done=3).append(rows(1, start=4))
+    IterationWriter(tmp_path, done=3).append(rows(1, start=4))
     lines = (tmp_path / "iterations.csv").read_text().splitlines()
     assert lines[1:] == [f"{i},{1 / i!r}" for i in range(1, 5)]
 
@@ -137,7 +174,7 @@ def test_fewer_rows_than_the_checkpoint_is_an_error_that_names_the_file(tmp_path
     if written is not None:
         path.write_text(written)
     with pytest.raises(ValueError, match="checkpoint") as error:
-        IterationLog(tmp_path, done=3)
+        IterationWriter(tmp_path, done=3)
     assert str(path) in str(error.value)
 
 
@@ -191,9 +228,9 @@ def test_what_a_killed_process_left_of_a_checkpoint_is_never_taken_and_can_be_dr
 
 
 def test_a_process_that_was_believed_lost_writes_no_row_into_the_file_of_its_successor(tmp_path):
-    lost = IterationLog(tmp_path)
+    lost = IterationWriter(tmp_path)
     lost.append(rows(3))
-    successor = IterationLog(tmp_path, done=2)
+    successor = IterationWriter(tmp_path, done=2)
     lost.append(rows(1, start=4))
     successor.append(rows(1, start=3))
     lines = (tmp_path / "iterations.csv").read_text().splitlines()

@@ -7,10 +7,10 @@ import pytest
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.experiment.cell import CellRun, new_record
 from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.records import newest_checkpoint, read_run, write_run
 from rllib_lpdm.experiment.runner import run_experiment
 from rllib_lpdm.experiment.spec import ExperimentError
-from tests.experiment.files import write
+from rllib_lpdm.results.checkpoints import newest_checkpoint
+from tests.experiment.files import read_run, write, write_run
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SETTINGS = {
@@ -117,10 +117,11 @@ def test_a_checkpoint_without_its_rows_fails_the_cell_with_the_file_named(experi
 def test_a_new_record_keeps_what_the_old_one_says_of_checkpoints(experiment):
     """Behind a URL, what it does not name is not fetched, and deleted in the end."""
     cell = experiment.cells()[0]
-    before = {"checkpoints": ["iteration_00000004"], "score": 21.0, "session": "earlier"}
+    before = new_record(cell, None, "a command", "earlier")
+    before = before.updated(checkpoints=("iteration_00000004",), score=21.0)
     record = new_record(cell, before, "a command", "this one")
-    assert record["checkpoints"] == ["iteration_00000004"]
-    assert record["score"] == 21.0
+    assert record.checkpoints == ("iteration_00000004",)
+    assert (record.score, record.run_id) == (21.0, before.run_id)
 
 
 def test_a_changed_setting_is_refused_also_where_the_record_lags_behind_its_checkpoint(

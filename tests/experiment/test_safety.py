@@ -16,7 +16,7 @@ import pytest
 from rllib_lpdm.algorithms.settings import PPOSettings
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.spec import PATHS, CellSettings, ExperimentError
-from rllib_lpdm.experiment.storage import results_folder
+from rllib_lpdm.results.storage import StorageError, results_folder
 from tests.experiment.files import CONFIGS, write
 
 ROOT = CONFIGS.parent
@@ -176,7 +176,7 @@ URLS = (
 
 @pytest.mark.parametrize("url", URLS)
 def test_credentials_in_a_url_are_refused_and_not_repeated(url):
-    with pytest.raises(ExperimentError, match="credentials in a URL") as error:
+    with pytest.raises(StorageError, match="credentials in a URL") as error:
         results_folder(url)
     assert "planted" not in str(error.value)
 

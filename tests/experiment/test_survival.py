@@ -26,11 +26,11 @@ from rllib_lpdm import tune
 from rllib_lpdm.experiment import runner
 from rllib_lpdm.experiment.cell import CellRun, SupersededError
 from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.records import checkpoints, read_run, save_checkpoint
 from rllib_lpdm.experiment.runner import run_experiment
 from rllib_lpdm.experiment.trials import CellTrainable, run_trials
+from rllib_lpdm.results.checkpoints import checkpoints, save_checkpoint
 from tests.experiment import unruly
-from tests.experiment.files import write
+from tests.experiment.files import read_run, write
 from tests.experiment.processes import family, needs_proc, trainers, wait_until
 from tests.experiment.traces import contents, progress_of, status, trace
 

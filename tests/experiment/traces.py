@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rllib_lpdm.experiment.records import read_run
+from tests.experiment.files import read_run
 
 
 def trace(cell_folder):

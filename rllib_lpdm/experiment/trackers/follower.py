@@ -5,12 +5,11 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from rllib_lpdm.experiment.records import ITERATIONS_FILE, read_run
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
+from rllib_lpdm.results.iterations import Follower
+from rllib_lpdm.results.record import RunRecord
 
 CLOSE_TIMEOUT = 300.0  # seconds that close() waits at most
 
@@ -34,7 +33,7 @@ class Service(abc.ABC):
         """A tracker for one cell."""
 
     @abc.abstractmethod
-    def has_all_of(self, record: Mapping[str, Any]) -> bool:
+    def has_all_of(self, record: RunRecord) -> bool:
         """Whether a tracker, here or in an earlier process, has seen a finished cell's end."""
 
     @abc.abstractmethod
@@ -93,7 +92,7 @@ class CellFollower:
         if self._thread is not None:
             self._queue.put((cell_folder, "failed" if failed else "finished"))
 
-    def complete(self, cell_folder: Path, record: Mapping[str, Any]) -> None:
+    def complete(self, cell_folder: Path, record: RunRecord) -> None:
         """Feeds a finished cell, unless the service has all of it."""
         if self._service is not None and not self._service.has_all_of(record):
             self.finish(cell_folder, failed=False)
@@ -187,17 +186,16 @@ class _Cell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tracker: Tracker | None = None
-        self._rows = _Rows(folder / ITERATIONS_FILE)
+        self._rows = Follower(folder)
 
-    def record(self) -> dict[str, Any] | None:
-        """The content of ``run.json``; None where there is none yet."""
+    def record(self) -> RunRecord | None:
+        """What ``run.json`` says; None where there is none yet."""
         try:
-            record = read_run(self.folder)
+            record = RunRecord.read(self.folder)
         except (OSError, ValueError) as error:
             raise _CellError(error) from error
-        missing = [] if record is None else [key for key in RECORD if key not in record]
-        if missing:
-            raise _CellError(f"run.json lacks {', '.join(missing)}")
+        if record is not None and not record.run_id:
+            raise _CellError("run.json lacks run_id")
         return record
 
     def new_rows(self) -> list[dict[str, float]]:
@@ -205,56 +203,3 @@ class _Cell:
             return self._rows.new()
         except (OSError, ValueError) as error:
             raise _CellError(error) from error
-
-
-RECORD = (  # what trackers may rely on in run.json
-    *("run_id", "cell", "settings", "environment", "algorithm", "method", "variant", "seed"),
-    *("git_commit", "versions", "hardware"),
-)
-
-
-class _Rows:
-    """The whole rows of a growing ``iterations.csv``, each once.
-
-    A row that was read must still stand before the place where reading goes on. If it does not,
-    the file was cut back and has grown again, and is read from its start.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._restart()
-
-    def _restart(self) -> None:
-        self._end, self._last_line = 0, b""
-        self._columns: list[str] = []
-
-    def new(self) -> list[dict[str, float]]:
-        """The rows since the last call.
-
-        Raises:
-            OSError: the file cannot be read.
-            ValueError: a row is not numbers, or has not one for each column.
-        """
-        if not self._path.exists():
-            return []
-        data = self._read()
-        if not data.startswith(self._last_line):
-            self._restart()
-            data = self._read()
-        lines = data[len(self._last_line) :].splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()
-        if not lines:
-            return []
-        texts = [line.decode().rstrip().split(",") for line in lines]
-        columns = self._columns or texts.pop(0)
-        rows = [dict(zip(columns, map(float, text), strict=True)) for text in texts]
-        self._end += sum(map(len, lines))
-        self._last_line, self._columns = lines[-1], columns
-        return rows
-
-    def _read(self) -> bytes:
-        """From the last line that was read to the end."""
-        with self._path.open("rb") as file:
-            file.seek(self._end - len(self._last_line))
-            return file.read()

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -11,8 +10,8 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 from rllib_lpdm.results.columns import metric_name
-
-FOLDER = "tensorboard"
+from rllib_lpdm.results.layout import TENSORBOARD
+from rllib_lpdm.results.record import RunRecord
 
 
 class TensorBoard(Tracker):
@@ -22,10 +21,10 @@ class TensorBoard(Tracker):
     it is lost when the process is killed.
     """
 
-    def begin(self, folder: Path, record: Mapping[str, Any], done: int) -> None:
+    def begin(self, folder: Path, record: RunRecord, done: int) -> None:
         """Opens a file, by which TensorBoard forgets later rows that an earlier process wrote."""
-        (folder / FOLDER).mkdir(exist_ok=True)
-        self._writer = EventsWriter(str(folder / FOLDER / "events"), f".{done:08d}")
+        (folder / TENSORBOARD).mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder / TENSORBOARD / "events"), f".{done:08d}")
         start = SessionLog(status=SessionLog.START)
         self._writer.write_event(Event(wall_time=time.time(), step=done + 1, session_log=start))
 

@@ -3,7 +3,9 @@
 import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from rllib_lpdm.results.record import RunRecord
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -17,12 +19,12 @@ class Tracker(abc.ABC):
     """
 
     @abc.abstractmethod
-    def begin(self, folder: Path, record: Mapping[str, Any], done: int) -> None:
+    def begin(self, folder: Path, record: RunRecord, done: int) -> None:
         """The cell begins or goes on.
 
         Args:
             folder: the cell's, where ``run.json`` and ``iterations.csv`` are.
-            record: the content of ``run.json``.
+            record: what ``run.json`` says.
             done: iterations that no row will come of any more: those of the checkpoint that the
                 cell goes on from. An earlier process may have shown later ones, which come again.
         """

@@ -20,16 +20,18 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rllib_lpdm.analysis.statistics import end_score, first_full, smoothed
 from rllib_lpdm.experiment.trackers.follower import CellFollower, Service
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
 from rllib_lpdm.results.columns import metric_name
+from rllib_lpdm.results.layout import WANDB
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.record import RunRecord
+from rllib_lpdm.results.scores import Floats, end_score, finite, max_score, smoothed
 
 if TYPE_CHECKING:
     import wandb
@@ -41,10 +43,10 @@ ENDED_FILE = "ended.txt"  # run ids, beside W&B's own folders
 MAX_TAG = 64  # characters
 MIN_FREE = 2**20  # bytes
 
-_CONFIG = (  # of run.json, beside the settings
+_CONFIG = {  # of run.json, beside the settings
     *("environment", "algorithm", "method", "variant", "seed"),
     *("git_commit", "versions", "hardware"),
-)
+}
 
 
 def wandb_follower(mode: str, directory: Path, experiment: str) -> CellFollower:
@@ -83,14 +85,14 @@ class Wandb(Service):
 
     @property
     def _files(self) -> Path:
-        return self._directory / "wandb"
+        return self._directory / WANDB
 
     def tracker(self) -> Tracker:
         return WandbRun(self)
 
-    def has_all_of(self, record: Mapping[str, Any]) -> bool:
+    def has_all_of(self, record: RunRecord) -> bool:
         path = self._files / ENDED_FILE
-        return path.exists() and record.get("run_id") in path.read_text(encoding="utf-8").split()
+        return path.exists() and record.run_id in path.read_text(encoding="utf-8").split()
 
     def degrade(self, error: Exception) -> None:
         self.works, self.online = self.online, False
@@ -107,7 +109,7 @@ class Wandb(Service):
         """The command that uploads what was written offline; None where nothing was."""
         return f"wandb sync {shlex.quote(str(self._files))}" if self._wrote_offline else None
 
-    def open(self, record: Mapping[str, Any]) -> "wandb.Run":
+    def open(self, record: RunRecord) -> "wandb.Run":
         """A cell's run, described by its ``run.json``."""
         import wandb
 
@@ -115,26 +117,26 @@ class Wandb(Service):
         wandb.setup(wandb.Settings(silent=True))  # what matters is said here
         logging.getLogger("wandb").setLevel(logging.ERROR)
         if not self.online:
-            self._remove_offline(record["run_id"])
-        parts = [record[key] for key in ("environment", "algorithm", "method", "variant")]
+            self._remove_offline(record.run_id)
+        parts = [record.environment, record.algorithm, record.method, record.variant]
         described = [part for part in parts if part]
         run = wandb.init(
             mode="online" if self.online else "offline",
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             entity=os.environ.get("WANDB_ENTITY") or None,
             dir=str(self._directory),
-            id=record["run_id"],
-            name=record["cell"],
+            id=record.run_id,
+            name=record.cell,
             group="/".join(described),
-            job_type=record["method"],
+            job_type=record.method,
             tags=list(dict.fromkeys(tag[:MAX_TAG] for tag in [self._experiment, *described])),
-            config={**record["settings"], **{key: record[key] for key in _CONFIG}},
+            config={**record.settings, **record.model_dump(include=_CONFIG)},
             reinit="create_new",
             resume="allow" if self.online else None,
             settings=_settings(),
         )
         if self.online:
-            self._remove_offline(record["run_id"])  # the server gets its rows now
+            self._remove_offline(record.run_id)  # the server gets its rows now
         else:
             self._wrote_offline = True
         return run
@@ -165,7 +167,7 @@ class WandbRun(Tracker):
         self._returns: list[float] = []
         self._env_steps = 0.0
 
-    def begin(self, folder: Path, record: Mapping[str, Any], done: int) -> None:
+    def begin(self, folder: Path, record: RunRecord, done: int) -> None:
         self._run = self._client.open(record)
         steps = metric_name("env_steps")
         self._run.define_metric(steps)
@@ -199,14 +201,13 @@ class WandbRun(Tracker):
             self._client.note_end(self._run.id)
 
 
-def _scores(returns: "np.ndarray[Any, np.dtype[np.float64]]") -> dict[str, float]:
+def _scores(returns: Floats) -> dict[str, float]:
     """What the report shows of a run: its last, its highest and its end score."""
-    scores = smoothed(returns)
-    highest = scores[first_full(len(scores)) :].max()
+    returns = finite(returns)
     return {
-        "score": float(scores[-1]),
-        "max_score": float(highest),
-        "end_score": end_score([returns]),
+        "score": float(smoothed(returns)[-1]),
+        "max_score": max_score(returns),
+        "end_score": end_score(returns),
     }
 
 

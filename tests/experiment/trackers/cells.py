@@ -3,8 +3,8 @@
 import csv
 import time
 
-from rllib_lpdm.experiment.records import write_run
 from rllib_lpdm.results.columns import metric_name
+from tests.experiment.files import write_run
 
 HEADER = (
     "iteration,env_steps,episodes,episode_return,episode_length,seconds,"

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from rllib_lpdm.experiment.records import write_run
 from rllib_lpdm.experiment.trackers import Tracker
 from rllib_lpdm.experiment.trackers.follower import CellFollower, Service
+from rllib_lpdm.results.record import RunRecord
+from tests.experiment.files import write_run
 from tests.experiment.trackers.cells import HEADER, append, cut_back, line, make_cell, rows_of
 
 
@@ -30,7 +31,7 @@ class Notes(Service):
         return Note(self)
 
     def has_all_of(self, record):
-        return record["cell"] in self.ends
+        return record.cell in self.ends
 
     def degrade(self, error):
         self.say(f"failed ({error})")
@@ -45,7 +46,7 @@ class Note(Tracker):
         self.notes = notes
 
     def begin(self, folder, record, done):
-        self.cell = record["cell"]
+        self.cell = record.cell
         self.notes.begun.append(self.cell)
         self.notes.rows[self.cell] = []
 
@@ -192,7 +193,7 @@ def test_a_finished_cell_is_fed_on_resume_unless_the_service_has_all_of_it(tmp_p
     follower = CellFollower(notes)
     for cell in (known, unknown):
         append(cell, 1, 3)
-        follower.complete(cell, {"cell": cell.name})
+        follower.complete(cell, RunRecord.read(cell))
     follower.close()
     assert notes.rows == {unknown.name: rows_of(unknown)}
     assert notes.ends[unknown.name] == "finished"
@@ -203,7 +204,7 @@ def test_without_a_service_nothing_is_followed(tmp_path):
     follower = CellFollower(None)
     follower.update(cell)
     follower.finish(cell, failed=False)
-    follower.complete(cell, {})
+    follower.complete(cell, RunRecord.read(cell))
     assert follower.wait(0)
     assert follower.close() is None
     assert follower.rows == 0

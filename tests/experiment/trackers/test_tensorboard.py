@@ -9,9 +9,9 @@ import pytest
 
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.storage import results_folder
 from rllib_lpdm.experiment.trackers.tensorboard import TensorBoard
 from rllib_lpdm.results.columns import COLUMNS, metric_name
+from rllib_lpdm.results.storage import results_folder
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 

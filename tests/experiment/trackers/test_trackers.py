@@ -21,7 +21,7 @@ class JsonLines(Tracker):
         self._path = folder / "rows.jsonl"
         kept = self._path.read_text().splitlines(keepends=True)[:done] if done else []
         self._path.write_text("".join(kept))
-        self._ends = folder.parent / f"{record['cell']}.ends"
+        self._ends = folder.parent / f"{record.cell}.ends"
 
     def rows(self, rows):
         with self._path.open("a") as file:

@@ -15,6 +15,7 @@ import pytest
 
 from rllib_lpdm.experiment.trackers import wandb as tracker_module
 from rllib_lpdm.experiment.trackers.wandb import wandb_follower
+from rllib_lpdm.results.record import RunRecord
 from tests.experiment.trackers.cells import (
     PROVENANCE,
     SETTINGS,
@@ -152,7 +153,7 @@ def test_a_cell_that_goes_on_in_another_process_has_one_file_with_each_row_once(
     assert rows == expected(cell)
     assert "preempting" not in other
     again = wandb_follower("offline", tmp_path, "grid")
-    again.complete(cell, {"run_id": "00000000"})
+    again.complete(cell, RunRecord.read(cell))
     assert again.close() is None  # all of it was there
 
 

@@ -1,0 +1,113 @@
+"""The checkpoints of a cell: the last one, and the best."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_lpdm.results.layout import (
+    CHECKPOINTS,
+    WEIGHTS_FILE,
+    checkpoint_iteration,
+    checkpoint_name,
+)
+from rllib_lpdm.results.scores import finite, smoothed
+
+
+class Trained(Protocol):
+    """What can be saved: an algorithm after some iterations."""
+
+    iterations_done: int
+
+    def save_to_path(self, path: Path) -> Any:
+        """Writes all that training goes on from into a folder."""
+
+    def numpy_weights(self) -> Mapping[str, NDArray[Any]]:
+        """The module's parameters by name."""
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a cell by iteration, in order."""
+    found = {}
+    for path in (folder / CHECKPOINTS).glob("*"):
+        iteration = checkpoint_iteration(path)
+        if iteration is not None:
+            found[iteration] = path
+    return dict(sorted(found.items()))
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """The checkpoint of the highest iteration, and that iteration; None where there is none."""
+    found = checkpoints(folder)
+    return (found[max(found)], max(found)) if found else None
+
+
+def best_iteration(returns: Sequence[float], iterations: Iterable[int]) -> int:
+    """Of some iterations the one with the highest score, the paper's smoothed return.
+
+    Args:
+        returns: (iterations,) mean episode return of each iteration, from the first.
+        iterations: at least one; of equals the earliest is taken.
+    """
+    scores = smoothed(finite(np.array(returns, dtype=np.float64)))
+    return min(iterations, key=lambda iteration: (-scores[iteration - 1], iteration))
+
+
+def save_checkpoint(
+    folder: Path,
+    algo: Trained,
+    returns: Sequence[float],
+    check: Callable[[], None] = lambda: None,
+) -> Path:
+    """Saves an algorithm, and drops all earlier checkpoints but the best.
+
+    The checkpoint appears under its name when it is whole and on the disk. Beside RLlib's files it
+    holds ``weights.npz``, the module's parameters by name, which can be read without unpickling.
+
+    Args:
+        folder: the cell's folder.
+        algo: its algorithm.
+        returns: (iterations done,) mean episode return of each iteration.
+        check: called when the checkpoint is about to appear; raises if it must not.
+    """
+    parent = folder / CHECKPOINTS
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = parent / f".{uuid.uuid4().hex}"
+    final = parent / checkpoint_name(algo.iterations_done)
+    try:
+        algo.save_to_path(temporary)
+        np.savez(temporary / WEIGHTS_FILE, **algo.numpy_weights())  # type: ignore[arg-type]
+        for path in temporary.rglob("*"):
+            _sync(path)
+        check()
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    made = {i: path for i, path in checkpoints(folder).items() if i <= algo.iterations_done}
+    best = best_iteration(returns, made)
+    for iteration, path in made.items():
+        if iteration not in (best, algo.iterations_done):
+            shutil.rmtree(path)
+    return final
+
+
+def drop_unfinished_checkpoints(folder: Path) -> None:
+    """Deletes what processes left that ended while they saved."""
+    for unfinished in (folder / CHECKPOINTS).glob(".*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
