@@ -1,0 +1,57 @@
+"""What docs/extending.md adds is one file and one entry each, and a grid runs with all of it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_docs import BLOCK, DOCS, ROOT
+
+BLOCKS = BLOCK.findall((DOCS / "extending.md").read_text(encoding="utf-8"))
+
+
+def add(root, block):
+    """Writes a block of the page to where its first line says: a file, or an entry of a table."""
+    place, _, content = block.removeprefix("# ").partition("\n")
+    name, _, table = place.partition(": ")
+    if not table:
+        (root / name).write_text(content, encoding="utf-8")
+        return
+    imported, entry = content.split("\n\n")
+    text = (root / name).read_text(encoding="utf-8")
+    text, found = re.subn(rf"^({table}\b.*= \{{\n)", rf"\g<1>{entry}", text, flags=re.MULTILINE)
+    assert found == 1
+    text = re.sub(r"^from rllib_lpdm", f"{imported}\nfrom rllib_lpdm", text, 1, re.MULTILINE)
+    (root / name).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path):
+    shutil.copytree(ROOT / "rllib_lpdm", tmp_path / "rllib_lpdm")
+    for language, block in BLOCKS:
+        if language in ("py", "yaml"):
+            add(tmp_path, block)
+
+    def run(*arguments):
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-m", *arguments]
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    run("rllib_lpdm.tune", "extended.yaml", "--import", "walks", "--wandb", "disabled")
+    cells = sorted((tmp_path / "results" / "extended").glob("*/run.json"))
+    assert [cell.parent.name for cell in cells] == [
+        f"short-walk_{algorithm}_{method}_s0"
+        for algorithm in ("imitation", "ppo")
+        for method in ("lpdm", "lpdm_unit")
+    ]
+    for cell in cells:
+        assert json.loads(cell.read_text(encoding="utf-8"))["status"] == "finished"
+        assert len((cell.parent / "rows.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+    run("rllib_lpdm.report", "results/extended")
