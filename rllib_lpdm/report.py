@@ -33,10 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {options.results} cannot be read ({error.strerror})", file=sys.stderr)
         return 2
-    for note in report.notes[:SHOWN]:
+    notes = [*filter(None, [report.caution]), *report.notes]
+    for note in notes[:SHOWN]:
         print(f"note: {note}", file=sys.stderr)
-    if len(report.notes) > SHOWN:
-        print(f"and {len(report.notes) - SHOWN} more notes, in the page", file=sys.stderr)
+    if len(notes) > SHOWN:
+        print(f"and {len(notes) - SHOWN} more notes, in the page", file=sys.stderr)
     cells, missing = len(report.results.cells), len(report.results.missing)
     print(f"{cells} cell{'s' if cells != 1 else ''}" + (f", {missing} missing" if missing else ""))
     print(page)

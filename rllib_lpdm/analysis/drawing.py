@@ -33,6 +33,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
 }
 METHODS = ("bp", "lpdm", "lpdm_guided", "frozen")  # have the first colours everywhere
 DASHES = ("-", "-", (0, (5, 1.5)), (0, (1.5, 1.2)))
+LETTERS = 8.5  # points, on a panel of the page; at its smallest there they are 11 pixels
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 8,
@@ -60,7 +61,7 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,  # text stays text
     "svg.fonttype": "none",
 }
-PANEL = 3.3, 2.2  # inches, on the page
+PANEL = 3.2, 2.2  # inches, on the page
 SMALL = 2.3, 1.6  # inches, in a file of many panels
 SPAN = 4  # panels side by side in a file
 
@@ -158,10 +159,11 @@ def make_picture(
     with mpl.rc_context(STYLE):
         for version, draws in versions.items():
             for name, draw in draws.items():
-                figure = Figure(figsize=(PANEL[0], PANEL[1] * height), layout="constrained")
-                draw(figure.subplots())
                 label = ", ".join(filter(None, (title, name, version)))
-                panels.setdefault(name, {})[version] = page_svg(figure, label)
+                with mpl.rc_context({"font.size": LETTERS}):
+                    figure = Figure(figsize=(PANEL[0], PANEL[1] * height), layout="constrained")
+                    draw(figure.subplots())
+                    panels.setdefault(name, {})[version] = page_svg(figure, label)
             stem = re.sub("[^a-z]+", "_", ", ".join(filter(None, (anchor, version))))
             files += _save(folder, stem, draws, palette, columns, height, handles)
     return Picture(

@@ -72,6 +72,7 @@ def _draw_profiles(axes: Axes, rows: Sequence[Aggregate], palette: Palette) -> N
 def aggregates_picture(aggregates: Sequence[Aggregate], baseline: str, folder: Path) -> Picture:
     """What goes beyond the paper: four figures of every algorithm's methods, with intervals."""
     palette = Palette(list(dict.fromkeys(row.series for row in aggregates)))
+    compare = any(row.compares for row in aggregates)
     figures = {
         "interquartile mean": "interquartile_mean",
         "median": "median",
@@ -89,9 +90,10 @@ def aggregates_picture(aggregates: Sequence[Aggregate], baseline: str, folder: P
         "Over all environments",
         "Of normalised scores: the mean of the middle half of all runs, the median of the "
         "environments' means, and how far runs stay below the best one. Then the probability that "
-        f"a run beats one of {baseline} on the same environment: an interval that does not touch "
-        "0.5 is a difference. Bars are 95 % stratified bootstrap intervals; a dot without a bar "
-        "has none, because of a single seed.",
+        f"a run beats one of {baseline} on the same environment"
+        + (": an interval that does not touch 0.5 is a difference" if compare else "")
+        + ". Bars are 95 % stratified bootstrap intervals; a dot without a bar has none, because "
+        "of a single seed.",
         palette,
         {"": panels},
         columns=2,

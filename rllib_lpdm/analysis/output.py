@@ -10,7 +10,7 @@ from rllib_lpdm.analysis.figures import (
     profiles,
 )
 from rllib_lpdm.analysis.files import make_folder, write_file
-from rllib_lpdm.analysis.page import render_page
+from rllib_lpdm.analysis.page import CURVES, render_page
 from rllib_lpdm.analysis.report import APPENDICES, Report, ReportError
 from rllib_lpdm.analysis.tables import (
     aggregate_records,
@@ -68,11 +68,13 @@ def _tables(report: Report) -> dict[str, str]:
 
 def _pictures(report: Report, folder: Path) -> list[Picture]:
     """The figures in the page's order."""
-    pictures = []
+    pictures = [learning_curves(report.groups, CURVES, "Learning curves", folder)]
+    # a single environment's few runs are steps, not a profile
+    profiled = [row for row in report.aggregates if row.environments > 1 or row.compares]
+    if profiled:
+        pictures.append(profiles(profiled, folder))
     if report.aggregates:
-        pictures.append(profiles(report.aggregates, folder))
         pictures.append(aggregates_picture(report.aggregates, report.baseline, folder))
-    pictures.append(learning_curves(report.groups, "learning_curves", "Learning curves", folder))
     if errors := errors_picture(report.groups, folder):
         pictures.append(errors)
     pictures += [

@@ -20,6 +20,15 @@ def published() -> dict[tuple[str, str, str], Measures]:
     }
 
 
+def budget(environment: str, algorithm: str) -> int | None:
+    """Iterations of the paper's runs, read off its table; None where it has none."""
+    if (environment, algorithm, "bp") not in published():
+        return None
+    if environment in ("CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4"):
+        return 1500
+    return 3000 if environment == "Pusher-v4" or algorithm == "ppo" else 5000
+
+
 def in_paper_order(names: Iterable[str]) -> list[str]:
     """Environments, algorithms or methods as the paper orders them; others follow by name."""
     known = list(dict.fromkeys(name for key in published() for name in key))

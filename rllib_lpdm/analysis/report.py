@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rllib_lpdm.analysis.aggregates import Aggregate, aggregate_rows
-from rllib_lpdm.analysis.paper import published
+from rllib_lpdm.analysis.paper import budget, published
 from rllib_lpdm.analysis.results import Results, read_results
 from rllib_lpdm.analysis.scores import (
     Group,
@@ -17,6 +17,7 @@ from rllib_lpdm.analysis.scores import (
     score_rows,
     speed_rows,
 )
+from rllib_lpdm.analysis.statistics import ENOUGH
 
 APPENDICES = {
     "appendix_a": "Figure A1: sparse distance matrices",
@@ -47,6 +48,7 @@ class Report:
         speeds: wall clock and speed.
         aggregates: the methods over all environments.
         notes: a sentence for everything that limits what the figures say.
+        caution: a sentence before all else, that there are too few seeds; else empty.
         appendices: the cells of the appendices' experiments by their folder's name.
     """
 
@@ -58,6 +60,7 @@ class Report:
     speeds: Sequence[Speed]
     aggregates: Sequence[Aggregate]
     notes: Sequence[str]
+    caution: str = ""
     appendices: dict[str, Groups] = field(default_factory=dict)
 
 
@@ -98,6 +101,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
         for path in sorted(appendices)
     }
     notes = [
+        *(_other_budgets(groups) if with_paper else []),
         *results.notes,
         *(
             f"{name}: {note}"
@@ -117,6 +121,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
         speeds=speed_rows(groups, baseline),
         aggregates=aggregates,
         notes=notes,
+        caution=_few_seeds(groups),
         appendices={name: grouped(other.cells) for name, other in read.items() if other.cells},
     )
 
@@ -159,6 +164,36 @@ def _is_cell(folder: Path) -> bool:
         return False
 
 
+def _few_seeds(groups: Groups) -> str:
+    counts = {group.name: len(group.counted) for row in groups.values() for group in row.values()}
+    few = [name for name, count in counts.items() if count < ENOUGH]
+    if not few:
+        return ""
+    which = f" of {', '.join(few[:6])}" if len(few) < len(counts) else ""
+    which += f" and {len(few) - 6} more" if which and len(few) > 6 else ""
+    single = " A single seed gives no spread and no interval." if 1 in counts.values() else ""
+    return (
+        f"Too few seeds{which} to tell methods apart: that takes at least {ENOUGH}. Until then the "
+        f"figures are what these runs did and no more, and none is bold.{single}"
+    )
+
+
+def _other_budgets(groups: Groups) -> list[str]:
+    different = []
+    for place, row in groups.items():
+        theirs = budget(*place)
+        ours = sorted({group.scores.shape[1] for group in row.values()})
+        if theirs and ours != [theirs]:
+            spans = " to ".join(map(str, dict.fromkeys((ours[0], ours[-1]))))
+            different.append(f"{place.environment} {place.algorithm} {spans} (paper {theirs})")
+    if not different:
+        return []
+    return [
+        "The budgets differ from the paper's, so that its figures are of shorter or longer "
+        f"training. Iterations: {', '.join(different)}"
+    ]
+
+
 def _limits(groups: Groups, baseline: str) -> list[str]:
     """A sentence for everything about the runs that limits what a comparison says."""
     known = {environment for environment, _, _ in published()}
@@ -179,12 +214,6 @@ def _limits(groups: Groups, baseline: str) -> list[str]:
             f"{unstepped[0]} has no environment steps ({len(unstepped)} of all cells), so there "
             "are no curves by steps"
         )
-    everything = [group for row in groups.values() for group in row.values()]
-    single = [group.name for group in everything if len(group.counted) == 1]
-    if single:
-        which = "every method" if len(single) == len(everything) else ", ".join(single[:6])
-        which += f" and {len(single) - 6} more" if 6 < len(single) < len(everything) else ""
-        notes.append(f"A single seed gives no spread and no interval: {which}")
     for place, row in groups.items():
         where = f"{place.environment} {place.algorithm}"
         alone = [s.label for s, group in row.items() if baseline_of(group, row, baseline) is None]
@@ -201,7 +230,7 @@ def _limits(groups: Groups, baseline: str) -> list[str]:
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
             notes.append(f"{where} has unequal numbers of seeds: {listed}")
-    for group in everything:
+    for group in (group for row in groups.values() for group in row.values()):
         lengths = sorted(len(returns) for returns in group.returns)
         if not group.finished:
             notes.append(f"{group.name} has no finished run; its figures are those so far")

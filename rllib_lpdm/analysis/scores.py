@@ -11,6 +11,7 @@ import numpy as np
 from rllib_lpdm.analysis.paper import published
 from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.statistics import (
+    ENOUGH,
     NOTHING,
     Floats,
     Measures,
@@ -68,6 +69,11 @@ class Group:
         """(seeds,) each counted run's own highest smoothed score."""
         return np.array([smoothed(run)[first_full(len(run)) :].max() for run in self.returns])
 
+    @cached_property
+    def run_ends(self) -> Floats:
+        """(seeds,) each counted run's end score."""
+        return np.array([end_score([run]) for run in self.returns])
+
     @property
     def name(self) -> str:
         return f"{self.place.environment} {self.place.algorithm} {self.series.label}"
@@ -121,6 +127,15 @@ class Score:
     end_score: float
     paper: Measures
     paper_ratios: Measures
+
+    @property
+    def differences(self) -> Measures:
+        """Of the measures less the paper's; nan where it has none, and with too few seeds."""
+        if self.seeds < ENOUGH:
+            return NOTHING
+        return Measures(
+            *(ours - theirs for ours, theirs in zip(self.measures, self.paper, strict=True))
+        )
 
 
 def score_rows(groups: Groups, baseline: str = "bp") -> list[Score]:

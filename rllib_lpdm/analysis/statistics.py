@@ -18,6 +18,7 @@ from rllib_lpdm.results.scores import end_score as end_score_of_run
 from rllib_lpdm.results.scores import first_full as first_full
 from rllib_lpdm.results.scores import smoothed as smoothed
 
+ENOUGH = 5  # seeds, below which nothing is said to differ
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 

@@ -1,10 +1,11 @@
 """Tables of scores: for the terminal, as CSV, and laid out as in the paper (Markdown, LaTeX)."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+
+import pandas as pd
 
 from rllib_lpdm.analysis.aggregates import Aggregate
 from rllib_lpdm.analysis.results import CellResult, Series
@@ -80,17 +81,17 @@ def _record(score: Score, with_paper: bool) -> Record:
         "end_score": score.end_score,
     }
     if with_paper:
-        paper, theirs, ours = score.paper, score.paper_ratios, score.measures
+        paper, theirs, less = score.paper, score.paper_ratios, score.differences
         record |= {
             "paper_max_score": paper.max_score,
             "paper_max_score_ratio": theirs.max_score,
-            "max_score_difference": ours.max_score - paper.max_score,
+            "max_score_difference": less.max_score,
             "paper_relative_spread_percent": paper.relative_spread,
             "paper_relative_spread_ratio": theirs.relative_spread,
-            "relative_spread_difference": ours.relative_spread - paper.relative_spread,
+            "relative_spread_difference": less.relative_spread,
             "paper_iterations": paper.iterations,
             "paper_iterations_ratio": theirs.iterations,
-            "iterations_difference": ours.iterations - paper.iterations,
+            "iterations_difference": less.iterations,
         }
     return record
 
@@ -106,7 +107,7 @@ def aggregate_records(aggregates: Sequence[Aggregate]) -> list[Record]:
             "strata": len(row.runs),
             "runs": sum(row.runs),
         }
-        for name in ("interquartile_mean", "median", "optimality_gap", "improvement"):
+        for name in ("interquartile_mean", "end_score", "median", "optimality_gap", "improvement"):
             estimate = getattr(row, name) or (math.nan,) * 3
             for part, value in zip(("", "_low", "_high"), estimate, strict=True):
                 record[name + part] = float(value)
@@ -132,12 +133,7 @@ def speed_records(speeds: Sequence[Speed]) -> list[Record]:
 
 def csv_text(records: Sequence[Record]) -> str:
     """Records as CSV; a field without a figure is empty."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({key: "" if value != value else value for key, value in record.items()})
-    return file.getvalue()
+    return str(pd.DataFrame(records).to_csv(index=False, lineterminator="\n"))
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,9 @@ def _lines(
             title = ""
             if with_paper and any(score and _has_paper(score) for score in scores):
                 yield Line("", "paper", [_paper(score) for score in scores])
-                yield Line("", "difference", [_difference(score) for score in scores])
+                differences = [_difference(score) for score in scores]
+                if differences != [NO_FIGURES] * len(scores):
+                    yield Line("", "difference", differences)
 
 
 NO_FIGURES = [("", "")] * len(MEASURES)
@@ -229,76 +227,51 @@ def _paper(score: Score | None) -> list[tuple[str, str]]:
 
 
 def _difference(score: Score | None) -> list[tuple[str, str]]:
-    if score is None or not _has_paper(score):
+    if score is None or not math.isfinite(score.differences.max_score):
         return NO_FIGURES
-    ours, theirs = score.measures, score.paper
-    return [
-        (number(ours.max_score - theirs.max_score, "+.1f"), ""),
-        (number(ours.relative_spread - theirs.relative_spread, "+.2f"), ""),
-        (number(ours.iterations - theirs.iterations, "+.0f"), ""),
-        ("", ""),
-    ]
+    forms = ("+.1f", "+.2f", "+.0f")
+    figures = zip(score.differences, forms, strict=True)
+    return [*((number(value, form), "") for value, form in figures), ("", "")]
 
 
 def markdown(scores: Sequence[Score], with_paper: bool = False) -> str:
     """The paper's layout in Markdown, a table per block of environments."""
     tables = []
     for block in paper_layout(scores, with_paper):
-        heads = [f"{e} {measure.lower()}" for e in block.environments for measure in MEASURES]
-        rows = [["algorithm", "method", *heads], ["---", "---", *["---:"] * len(heads)]]
-        for line in block.lines:
-            figures = [f"{a} ({b})" if b else a for cell in line.cells for a, b in cell]
-            rows.append([line.algorithm, line.label, *figures])
+        frame = _frame(block)
+        heads = [f"{environment} {measure.lower()}".strip() for environment, measure in frame]
+        rows = [heads, ["---", "---", *["---:"] * (len(heads) - 2)], *frame.to_numpy()]
         tables.append("\n".join(f"| {' | '.join(map(_in_markdown, row))} |" for row in rows))
     return "\n\n".join(tables) + "\n"
 
 
 def latex(scores: Sequence[Score], with_paper: bool = False) -> str:
     """The paper's layout in LaTeX, a tabular per block of environments; needs ``booktabs``."""
-    tables = []
-    for block in paper_layout(scores, with_paper):
-        span = len(MEASURES)
-        tabular = [r"\begin{tabular}{ll" + "r" * span * len(block.environments) + "}", r"\toprule"]
-        tabular.append(
-            " & "
-            + "".join(
-                rf" & \multicolumn{{{span}}}{{c}}{{{_in_latex(e)}}}" for e in block.environments
-            )
-            + r" \\"
-        )
-        tabular.append(
-            "".join(
-                rf"\cmidrule(lr){{{3 + span * k}-{2 + span * (k + 1)}}}"
-                for k in range(len(block.environments))
-            )
-        )
-        tabular.append(" & " + (" & " + " & ".join(MEASURES)) * len(block.environments) + r" \\")
-        for line in block.lines:
-            if line.algorithm:
-                tabular.append(r"\midrule")
-            figures = [f"{a} ({b})" if b else a for cell in line.cells for a, b in cell]
-            row = " & ".join(_in_latex(text) for text in [line.algorithm, line.label, *figures])
-            tabular.append(row + r" \\")
-        tables.append("\n".join([*tabular, r"\bottomrule", r"\end{tabular}"]))
-    return "\n\n".join(tables) + "\n"
+    frames = [_frame(block) for block in paper_layout(scores, with_paper)]
+    return "\n".join(
+        frame.style.format(escape="latex")
+        .format_index(escape="latex", axis="columns")
+        .hide(axis="index")
+        .to_latex(hrules=True, column_format="ll" + "r" * (frame.shape[1] - 2), multicol_align="c")
+        for frame in frames
+    )
+
+
+def _frame(block: Block) -> pd.DataFrame:
+    """A block's texts below pairs of environment and measure."""
+    heads = [("", "Algorithm"), ("", "Method"), *product(block.environments, MEASURES)]
+    rows = [
+        [
+            line.algorithm,
+            line.label,
+            *(f"{a} ({b})" if b else a for cell in line.cells for a, b in cell),
+        ]
+        for line in block.lines
+    ]
+    return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(heads))
 
 
 def _in_markdown(text: str) -> str:
     for character in "\\|*_<`[&~":
         text = text.replace(character, "\\" + character)
     return text
-
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-}
-
-
-def _in_latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)

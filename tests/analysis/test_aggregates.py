@@ -79,7 +79,8 @@ def test_scores_are_normalised_over_all_algorithms_methods_and_variants_of_an_en
         *runs([2], method="lpdm", variant="fast"),
         *runs([100], environment="Ant-v4"),
     ]
-    scores = normalised_scores(grouped(cells))
+    scores, ends = normalised_scores(grouped(cells))
+    assert repr(scores) == repr(ends)  # of a single iteration
     assert {place: {s.label: list(v) for s, v in row.items()} for place, row in scores.items()} == {
         Place("CartPole-v1", "ppo"): {"bp": [0.5], "lpdm": [0], "lpdm (fast)": [0.25]},
         Place("CartPole-v1", "reinforce"): {"bp": [1]},
@@ -89,11 +90,29 @@ def test_scores_are_normalised_over_all_algorithms_methods_and_variants_of_an_en
 
 def test_a_run_counts_by_its_own_best_smoothed_score():
     cells = [cell([0, 0, 0]), cell([2, 4, 0], seed=1), cell([12], seed=2)]
-    (scores,) = normalised_scores(grouped(cells)).values()
+    scores, ends = (found["CartPole-v1", "ppo"] for found in normalised_scores(grouped(cells)))
     np.testing.assert_allclose(scores[Series("bp")], [0, 3 / 12, 1])
+    np.testing.assert_allclose(ends[Series("bp")], [0, 0, 1])
 
 
-@settings(max_examples=20, derandomize=True, database=None, deadline=None)
+def test_what_a_method_lost_again_shows_in_its_end_score():
+    kept, lost = [[5, 5], [9, 9]], [[8, 0], [8, -1]]  # smoothed, the lost ones reach 8
+    bp, lpdm = aggregates([*seeds(kept), *seeds(lost, method="lpdm")]).values()
+    assert (bp.interquartile_mean.value, bp.end_score.value) == (0.5, 0.5)
+    assert (lpdm.interquartile_mean.value, lpdm.end_score.value) == (0.75, (0 - 5 - 1 - 5) / 2 / 4)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "compares"), [(5, 5, True), (4, 9, False), (9, 4, False)]
+)
+def test_methods_compare_where_both_have_seeds_enough(ours, theirs, compares):
+    cells = [*runs(range(theirs)), *runs(range(ours), method="lpdm")]
+    bp, lpdm = aggregates(cells).values()
+    assert (bp.compares, lpdm.compares) == (theirs >= 5, compares)
+    assert (bp.environments, aggregates(BY_HAND)["ppo", "bp"].environments) == (1, 2)
+
+
+@settings(max_examples=6, derandomize=True, database=None, deadline=None)
 @given(factor=st.floats(0.01, 100), shift=st.floats(-1000, 1000))
 def test_an_environments_own_unit_of_reward_changes_nothing(factor, shift):
     before = grid(0)
@@ -101,16 +120,15 @@ def test_an_environments_own_unit_of_reward_changes_nothing(factor, shift):
         cell(factor * c.returns + shift, **dict(c.run)) if c.run.environment == "Ant-v4" else c
         for c in before
     ]
-    old, new = normalised_scores(grouped(before)), normalised_scores(grouped(after))
-    for place, row in old.items():
-        for series, scores in row.items():
-            np.testing.assert_allclose(new[place][series], scores, atol=1e-7)
+    for old, new in zip(*(normalised_scores(grouped(c)) for c in (before, after)), strict=True):
+        for place, row in old.items():
+            for series, scores in row.items():
+                np.testing.assert_allclose(new[place][series], scores, atol=1e-7)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_other_numbers_for_the_seeds_and_other_names_change_no_figure(seed):
+def test_other_numbers_for_the_seeds_and_other_names_change_no_figure():
     names = {"Ant-v4": "X", "CartPole-v1": "Y", "ppo": "p", "reinforce": "r", "frozen": "f"}
-    cells = grid(seed)
+    cells = grid(0)
     renamed = [
         cell(
             c.returns,

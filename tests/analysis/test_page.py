@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from rllib_lpdm.analysis.aggregates import aggregate_rows
 from rllib_lpdm.analysis.drawing import Panel, Picture
 from rllib_lpdm.analysis.page import DASH, render_page
 from rllib_lpdm.analysis.report import Report, analyse
@@ -41,7 +42,7 @@ PICTURES = [
         ["a.pdf"],
     ),
     Picture(
-        "curves",
+        "learning_curves",
         "Learning curves (figure 3)",
         "Mean over seeds.",
         [("bp", 1), ("lpdm", 2)],
@@ -99,7 +100,12 @@ def analysed(tmp_path_factory) -> Report:
                     continue
                 made = cell(name, environment, method, seed, level * factor + seed)
                 run = made.run.model_dump() | {
-                    "settings": {"iterations": 20, "hidden_sizes": [64, 128], "lr": 0.0005},
+                    "settings": {
+                        "iterations": 20,
+                        "hidden_sizes": [64, 128],
+                        "lr": 0.0005,
+                        "unheard_of": 1,
+                    },
                     "started": "2026-01-02T03:04:05+00:00",
                     "hardware": {"cpu": "A CPU", "cores": 2},
                 }
@@ -201,8 +207,13 @@ def test_the_page_opens_from_a_file_and_says_first_what_ran(html, look):
     ):
         assert fact in facts
     headline = page.locator(".headline").inner_text()
-    assert "Interquartile mean" in headline
-    assert "Better than bp" in headline
+    assert "Max score" in headline
+    assert "End score" in headline
+    assert "Better than bp" not in headline
+    caution = page.locator("#caution").inner_text()
+    assert caution.startswith("Too few seeds to tell methods apart")
+    assert page.locator(".strong").count() == 0
+    assert "difference" not in page.locator("main").inner_text()
     notes = page.locator(".notes").inner_text()
     assert "Pusher-v4_ppo_lpdm_s1" in notes
     assert "Ant-v4_ppo_lpdm_s1: failed after 20 of 20 iterations, ValueError: it broke" in notes
@@ -238,7 +249,7 @@ def test_every_picture_is_seen_and_leads_to_its_files(html, look):
         files = [link.get_attribute("href") for link in links.all()]
         assert files[: len(picture.files)] == picture.files
     assert (
-        page.locator("#curves svg rect:visible")
+        page.locator("#learning_curves svg rect:visible")
         .first.evaluate("(element) => getComputedStyle(element).fill")
         .startswith("rgb(")
     )
@@ -246,7 +257,7 @@ def test_every_picture_is_seen_and_leads_to_its_files(html, look):
 
 def test_the_switch_shows_the_other_version_by_mouse_and_by_keyboard(html, look):
     page = look(html)
-    shown = page.locator("#curves .version:visible")
+    shown = page.locator("#learning_curves .version:visible")
     assert shown.all_inner_texts() == ["raw Hopper", "raw Ant", "raw untimed"]
     page.get_by_text("normalised", exact=True).click()
     assert shown.all_inner_texts() == ["normal Hopper", "normal Ant", "not recorded"]
@@ -256,7 +267,7 @@ def test_the_switch_shows_the_other_version_by_mouse_and_by_keyboard(html, look)
 
 def test_without_scripts_every_version_is_there_and_nothing_that_does_not_work(html, look):
     page = look(html, java_script_enabled=False)
-    assert page.locator("#curves svg:visible").count() == 5
+    assert page.locator("#learning_curves svg:visible").count() == 5
     assert not page.locator(".switch, #theme, #filter").locator("visible=true").count()
 
 
@@ -285,13 +296,36 @@ def test_a_click_sorts_by_number_and_another_turns_it_round_with_missing_ones_la
 def test_the_papers_numbers_stand_beside_ours(html, analysed, look):
     page = look(html)
     labels = page.locator("#table1 .grouped tbody th").all_inner_texts()
-    assert labels == ["ppo", "bp", "paper", "difference", "lpdm", "paper", "difference"]
+    assert labels == ["ppo", "bp", "paper", "lpdm", "paper"]
     table = "#table1 table.sortable"
     assert column(page, table, "Paper's max score") == [
         f"{score.paper.max_score:.1f}" for score in analysed.scores
     ]
+    assert page.locator("#table1 th", has_text="Difference").count() == 0
     plain = look(render_page(dataclasses.replace(analysed, with_paper=False), []))
-    assert "difference" not in plain.locator("#table1").inner_text()
+    assert "paper" not in plain.locator("#table1 table").first.inner_text()
+
+
+def test_with_five_seeds_what_stands_apart_is_bold_and_a_difference(look):
+    cells = [
+        cell(f"{method}{seed}", method=method, seed=seed, level=level + seed)
+        for method, level in (("bp", 10), ("lpdm", 20))
+        for seed in range(5)
+    ]
+    rows, _ = aggregate_rows(grouped(cells))
+    page = look(render_page(report(cells, aggregates=rows, with_paper=True), []))
+    assert page.locator("#caution").count() == 0
+    assert page.locator(".headline .strong").inner_text().split() == ["1.00", f"1.00{DASH}1.00"]
+    assert "difference" in page.locator("#table1 .grouped tbody th").all_inner_texts()
+
+
+def test_a_score_that_was_lost_again_stands_beside_its_highest(look):
+    made = cell("a")
+    returns = np.repeat([474.0, 201.0], [90, 10])
+    lost = CellResult(made.run, {"episode_return": returns})
+    aggregates, _ = aggregate_rows(grouped([lost]))
+    page = look(render_page(report([lost], aggregates=aggregates), []))
+    assert page.locator(".headline tbody tr").last.inner_text().split() == ["bp", "474.0", "201.0"]
 
 
 def test_dark_and_light_follow_the_system_until_the_button_is_used(html, look):
@@ -316,13 +350,18 @@ def test_text_stands_out_in_both_schemes(html, look, scheme):
         assert contrast(page, selector) >= 4.5, selector
 
 
+def test_learning_curves_come_first(html, look):
+    sections = look(html).locator("main > section").evaluate_all("all => all.map((one) => one.id)")
+    assert sections[:4] == ["summary", "learning_curves", "table1", "aggregates"]
+
+
 def test_a_phone_scrolls_tables_but_not_the_page_sideways(html, look):
     page = look(html, viewport={"width": 390, "height": 844})
     assert not scrolls_sideways(page)
     assert page.locator("#table1 .scroll").first.evaluate(
         "(element) => element.scrollWidth > element.clientWidth"
     )
-    first, second = (page.locator("#curves figure").nth(k).bounding_box() for k in (0, 1))
+    first, second = (page.locator("#learning_curves figure").nth(k).bounding_box() for k in (0, 1))
     assert first["x"] == second["x"]
 
 
@@ -331,8 +370,15 @@ def test_an_address_opens_its_cell_with_settings_and_command(html, look):
     inside = page.locator("[id='cell-Hopper-v4_ppo_lpdm_s1'] .inside")
     assert inside.is_visible()
     assert inside.locator("pre").inner_text() == COMMAND
-    settings = inside.locator(".settings").inner_text().split("\n")
-    assert settings == ["iterations", "20", "hidden_sizes", "[64, 128]", "lr", "0.0005"]
+    assert inside.locator("h4").all_inner_texts()[:2] == [
+        "Settings that differ from the default",
+        "Other settings",
+    ]
+    settings = [text.split("\n") for text in inside.locator(".settings").all_inner_texts()]
+    assert settings == [
+        ["iterations", "20", "hidden_sizes", "[64, 128]"],
+        ["lr", "0.0005", "unheard_of", "1"],
+    ]
     assert page.locator(".inside:visible").count() == 1
     page.evaluate("location.hash = '#cell-Ant-v4_ppo_lpdm_s1'")
     error = page.locator("[id='cell-Ant-v4_ppo_lpdm_s1'] .error")
@@ -397,7 +443,7 @@ def test_a_single_cell_without_pictures_is_a_page_that_explains_its_dashes(tmp_p
     assert "a single seed" in page.locator("#aggregates td[title*=interval]").first.get_attribute(
         "title"
     )
-    assert "A single seed gives no spread" in page.locator(".notes").inner_text()
+    assert "A single seed gives no spread" in page.locator("#caution").inner_text()
 
 
 def test_many_and_long_notes_are_folded_but_printed(look):

@@ -28,17 +28,22 @@ def notes(folder, **options):
 
 
 def test_a_whole_experiment_has_all_figures_and_needs_no_note(tmp_path):
-    report = analyse(write_grid(tmp_path / "grid"), with_paper=True)
+    report = analyse(write_grid(tmp_path / "grid", seeds=5), with_paper=True)
     assert report.results.name == "grid"
-    assert (report.notes, report.results.missing, report.with_paper) == ([], [], True)
+    assert (report.results.missing, report.with_paper) == ([], True)
+    assert report.notes == [
+        "The budgets differ from the paper's, so that its figures are of shorter or longer "
+        "training. Iterations: CartPole-v1 ppo 60 (paper 1500), Ant-v4 ppo 60 (paper 3000)"
+    ]
     assert list(report.groups) == [Place("CartPole-v1", "ppo"), Place("Ant-v4", "ppo")]
     assert [(row.place.environment, row.series.method, row.seeds) for row in report.scores] == [
-        ("CartPole-v1", "bp", 3),
-        ("CartPole-v1", "lpdm", 3),
-        ("Ant-v4", "bp", 3),
-        ("Ant-v4", "lpdm", 3),
+        ("CartPole-v1", "bp", 5),
+        ("CartPole-v1", "lpdm", 5),
+        ("Ant-v4", "bp", 5),
+        ("Ant-v4", "lpdm", 5),
     ]
-    assert [row.runs for row in report.aggregates] == [[3, 3], [3, 3]]
+    assert [row.runs for row in report.aggregates] == [[5, 5], [5, 5]]
+    assert (report.caution, analyse(tmp_path / "grid").notes) == ("", [])
     assert (report.speeds, report.appendices) == ([], {})
 
 
@@ -118,19 +123,28 @@ def test_a_damaged_cell_and_a_missing_one_leave_the_others_reported(tmp_path):
 
 def test_a_single_seed_gives_no_interval_and_that_is_said(tmp_path):
     report = analyse(write_grid(tmp_path, seeds=1))
-    assert report.notes == ["A single seed gives no spread and no interval: every method"]
+    assert report.notes == []
+    assert report.caution.startswith("Too few seeds to tell methods apart")
+    assert report.caution.endswith("A single seed gives no spread and no interval.")
     for row in report.aggregates:
         assert np.isfinite(row.interquartile_mean.value)
         assert np.isnan([row.interquartile_mean.low, row.interquartile_mean.high]).all()
     assert all(np.isnan(row.measures.relative_spread) for row in report.scores)
 
 
-def test_groups_of_a_single_seed_are_named_where_others_have_more(tmp_path):
-    write_grid(tmp_path, seeds=2)
-    write_cell(tmp_path, [1.0] * 60, algorithm="reinforce")
-    assert notes(tmp_path)[0] == (
-        "A single seed gives no spread and no interval: CartPole-v1 reinforce bp"
-    )
+def test_too_few_seeds_are_said_first_and_of_which_methods(tmp_path):
+    write_grid(tmp_path, ["bp"], seeds=5)
+    write_grid(tmp_path, ["lpdm"], seeds=4)
+    caution = analyse(tmp_path).caution
+    assert "seeds of CartPole-v1 ppo lpdm, Ant-v4 ppo lpdm to tell" in caution
+    assert "single" not in caution
+
+
+def test_runs_as_long_as_the_papers_have_its_budget(tmp_path):
+    for seed in range(2):
+        write_cell(tmp_path, [1.0] * 1500, seed=seed)
+    assert notes(tmp_path, with_paper=True) == []
+    assert notes(tmp_path) == []
 
 
 def test_runs_of_unequal_lengths_are_compared_as_far_as_all_go_and_that_is_said(tmp_path):
@@ -169,7 +183,8 @@ def test_an_environment_that_the_paper_has_not_is_reported_last_with_a_note(tmp_
     for seed in range(2):
         write_cell(tmp_path, environment="Aardvark-v0", seed=seed)
         write_cell(tmp_path, environment="Ant-v4", seed=seed)
-    (note,) = notes(tmp_path, with_paper=True)
+    budgets, note = notes(tmp_path, with_paper=True)
+    assert budgets.endswith("Iterations: Ant-v4 ppo 2 (paper 3000)")
     assert note.startswith("Aardvark-v0 is not among the paper's environments")
     assert [row.place.environment for row in analyse(tmp_path).scores] == ["Ant-v4", "Aardvark-v0"]
 
