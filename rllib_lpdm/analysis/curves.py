@@ -1,6 +1,5 @@
 """Learning curves (figure 3) and distance errors over training, ready to be drawn."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,10 +9,10 @@ import numpy as np
 from rllib_lpdm.analysis.results import CellResult
 from rllib_lpdm.analysis.scores import Group, Groups
 from rllib_lpdm.analysis.statistics import Estimate, Floats, bootstrap, mean, smoothed
+from rllib_lpdm.results.columns import of_layers
 
 POINTS = 200  # of a curve, at most
 PERCENTILES = 5, 95  # of an environment's smoothed scores: 0 and 1 of its normalised scores
-ERROR_COLUMN = re.compile(r"distance_error_(\d{1,4})")
 
 Axis = Literal["iterations", "steps"]
 
@@ -57,9 +56,8 @@ def distance_errors(group: Group) -> dict[int, Curve]:
     0 where a layer keeps all distances; layers that are not trained by distances have none.
     """
     names = dict.fromkeys(name for cell in group.cells for name in cell.columns)
-    layers = {int(found[1]): found[0] for name in names if (found := ERROR_COLUMN.fullmatch(name))}
     curves: dict[int, Curve] = {}
-    for layer, name in sorted(layers.items()):
+    for layer, name in sorted(of_layers("distance_error", names).items()):
         cells = [cell for cell in group.cells if name in cell.columns]
         values = [smoothed(cell.columns[name]) for cell in cells]
         curves[layer] = _curve(cells, values, "iterations")

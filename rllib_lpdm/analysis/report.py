@@ -18,6 +18,7 @@ from rllib_lpdm.analysis.scores import (
     speed_rows,
 )
 from rllib_lpdm.analysis.statistics import ENOUGH
+from rllib_lpdm.results.columns import metric_of
 
 APPENDICES = {
     "appendix_a": "Figure A1: sparse distance matrices",
@@ -127,7 +128,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
 
 
 def _is_needed(column: str) -> bool:
-    return column in ("iteration", "env_steps", "seconds") or column.startswith("distance_error_")
+    return metric_of(column)[0] in ("iteration", "env_steps", "seconds", "distance_error")
 
 
 def _experiments(folder: Path) -> tuple[Path, list[Path]]:

@@ -6,14 +6,15 @@ import re
 import time
 from itertools import pairwise
 
+import imageio.v3
 import numpy as np
 import pytest
 
 from rllib_lpdm.analysis.aggregates import aggregate_rows
-from rllib_lpdm.analysis.drawing import Panel, Picture
+from rllib_lpdm.analysis.drawing import Palette, Panel, Picture, make_picture
 from rllib_lpdm.analysis.page import DASH, render_page
 from rllib_lpdm.analysis.report import Report, analyse
-from rllib_lpdm.analysis.results import CellResult, Results
+from rllib_lpdm.analysis.results import CellResult, Results, Series
 from rllib_lpdm.analysis.scores import grouped, score_rows, speed_rows
 from rllib_lpdm.results.record import RunRecord
 from tests.browser import chromium
@@ -127,7 +128,7 @@ def html(analysed) -> str:
     return render_page(analysed, PICTURES)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     with chromium() as started:
         yield started
@@ -363,6 +364,33 @@ def test_a_phone_scrolls_tables_but_not_the_page_sideways(html, look):
     )
     first, second = (page.locator("#learning_curves figure").nth(k).bounding_box() for k in (0, 1))
     assert first["x"] == second["x"]
+
+
+def test_a_table_is_shaded_where_more_of_it_is_hidden(html, look):
+    page = look(html, viewport={"width": 390, "height": 844})
+    table = page.locator("#table1 .scroll").first
+    table.scroll_into_view_if_needed()
+
+    def edge():
+        box = table.bounding_box()
+        strip = {"x": box["x"] + box["width"] - 3, "y": box["y"] + 2, "width": 3, "height": 20}
+        return imageio.v3.imread(page.screenshot(clip=strip)).mean()
+
+    hidden = edge()
+    table.evaluate("(element) => element.scrollTo(element.scrollWidth, 0)")
+    assert hidden < edge() - 10
+
+
+@pytest.mark.parametrize("width", [1280, 700, 390, 320])
+def test_the_letters_of_plots_are_at_least_eleven_pixels_high(tmp_path, look, width):
+    panels = {name: lambda axes: axes.set_xlabel("iterations") for name in "abcd"}
+    picture = make_picture(tmp_path, "x", "Curves", "", Palette([Series("bp")]), {"": panels})
+    page = look(render_page(report([cell()]), [picture]), viewport={"width": width, "height": 800})
+    smallest = page.evaluate(
+        """() => Math.min(...[...document.querySelectorAll("svg text")].map((text) =>
+            parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))"""
+    )
+    assert 11 <= smallest < 17
 
 
 def test_an_address_opens_its_cell_with_settings_and_command(html, look):
