@@ -128,7 +128,7 @@ def test_links_in_a_report_are_replaced_and_what_they_name_stays_as_it_is(tmp_pa
     write_cell(report.parent)
     report.mkdir()
     others.mkdir()
-    for name in ("index.html", ".index.html.part", "table1.csv"):
+    for name in ("index.html", "table1.csv"):
         (others / name).write_text("mine")
         (report / name).symlink_to(others / name)
     (report / "figures").symlink_to(others)

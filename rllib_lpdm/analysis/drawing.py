@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rllib_lpdm.analysis.files import make_folder, write_file
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import PLAIN
+from rllib_lpdm.results.storage import write_whole
 
 # Colours of the files. The page replaces each by a variable of its style sheet, light or dark.
 INK, MUTED, GRID = "#1b1c1e", "#5d6167", "#dcdee1"
@@ -203,12 +203,14 @@ def _save(
     figure.legend(handles=handles, loc="outside upper center", ncols=max(1, fitting))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # found once for all three formats
-    make_folder(folder)
+    if folder.is_symlink():  # what it names is not the report's
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
     mpl.rcParams["svg.hashsalt"] = stem
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None}), ("svg", {"Date": None})):
         file = io.BytesIO()
         figure.savefig(file, format=suffix, dpi=200, metadata=metadata)
-        write_file(folder / f"{stem}.{suffix}", file.getvalue())
+        write_whole(folder / f"{stem}.{suffix}", file.getvalue())
     return [f"{folder.name}/{stem}.{suffix}" for suffix in ("png", "pdf", "svg")]
 
 

@@ -9,7 +9,6 @@ from rllib_lpdm.analysis.figures import (
     learning_curves,
     profiles,
 )
-from rllib_lpdm.analysis.files import make_folder, write_file
 from rllib_lpdm.analysis.page import CURVES, render_page
 from rllib_lpdm.analysis.report import APPENDICES, Report, ReportError
 from rllib_lpdm.analysis.tables import (
@@ -20,6 +19,7 @@ from rllib_lpdm.analysis.tables import (
     score_records,
     speed_records,
 )
+from rllib_lpdm.results.storage import write_whole
 
 
 def write(report: Report, output: Path) -> Path:
@@ -42,11 +42,12 @@ def write(report: Report, output: Path) -> Path:
             "another folder with --output"
         )
     try:
-        make_folder(output)
+        output.mkdir(parents=True, exist_ok=True)
         for name, text in _tables(report).items():
-            write_file(output / name, text)
+            write_whole(output / name, text.encode())
         page = output / "index.html"
-        write_file(page, render_page(report, _pictures(report, output / "figures")))
+        pictures = _pictures(report, output / "figures")
+        write_whole(page, render_page(report, pictures).encode())
     except OSError as error:
         raise ReportError(
             f"{output} cannot be written ({error.strerror or error}); choose another folder with "
