@@ -9,8 +9,10 @@ from pathlib import Path
 
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 from rllib_lpdm.results.iterations import Follower
+from rllib_lpdm.results.layout import ITERATIONS_FILE
 from rllib_lpdm.results.record import RunRecord
 
+NEEDED = {"iteration", "env_steps", "episode_return", "seconds"}  # columns
 CLOSE_TIMEOUT = 300.0  # seconds that close() waits at most
 
 # A cell's folder and how it has ended, or None where it has not; who waits; the end.
@@ -200,6 +202,12 @@ class _Cell:
 
     def new_rows(self) -> list[dict[str, float]]:
         try:
-            return self._rows.new()
+            rows = self._rows.new()
+            for row in rows:
+                if missing := NEEDED - row.keys():
+                    raise ValueError(f"{ITERATIONS_FILE} lacks {', '.join(sorted(missing))}")
+                if not row["iteration"].is_integer():
+                    raise ValueError(f"{ITERATIONS_FILE}: no iteration {row['iteration']}")
+            return rows
         except (OSError, ValueError) as error:
             raise _CellError(error) from error

@@ -44,7 +44,7 @@ MAX_TAG = 64  # characters
 MIN_FREE = 2**20  # bytes
 
 _CONFIG = {  # of run.json, beside the settings
-    *("environment", "algorithm", "method", "variant", "seed"),
+    *("environment", "environment_spec", "algorithm", "method", "variant", "seed"),
     *("git_commit", "versions", "hardware"),
 }
 

@@ -144,6 +144,25 @@ def test_a_damaged_cell_is_named_once_and_the_others_are_followed(tmp_path, capf
     assert str(odd) in third
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("env_steps,", "steps,", "iterations.csv lacks env_steps"),
+        ("\n2,", "\nnan,", "iterations.csv: no iteration nan"),
+    ],
+)
+def test_rows_that_say_nothing_are_no_fault_of_the_service(tmp_path, capfd, before, after, words):
+    cell, notes = make_cell(tmp_path), Notes()
+    append(cell, 1, 3)
+    path = cell / "iterations.csv"
+    path.write_text(path.read_text().replace(before, after))
+    follower = CellFollower(notes)
+    follower.finish(cell, failed=False)
+    follower.close()
+    assert notes.rows[cell.name] == []
+    assert capfd.readouterr().err == f"Notes: {cell}: {words}\n"
+
+
 @pytest.mark.parametrize("second_chance", [True, False])
 def test_when_a_tracker_raises_all_open_cells_begin_anew_or_none_does(
     tmp_path, capfd, second_chance

@@ -85,6 +85,7 @@ def test_a_run_is_described_by_its_cell_and_says_nothing_of_the_machine_and_its_
     run = runs["00000003"]
     config = run["config"]["update"]
     assert not config.pop("_wandb")
+    assert not config.pop("environment_spec", None)
     described = {"environment": "CartPole-v1", "algorithm": "ppo", "method": "lpdm"}
     assert config == {**SETTINGS, **described, **PROVENANCE, "variant": "v" * 70, "seed": 3}
     assert run["display_name"] == cell.name

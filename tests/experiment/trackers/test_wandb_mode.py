@@ -30,10 +30,11 @@ def test_a_mode_means_what_the_environment_makes_of_it(monkeypatch, mode, variab
     assert resolve_mode(mode) == meaning
 
 
-def test_a_stored_login_is_a_key(tmp_path, monkeypatch):
-    (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n login user\n password {KEY}\n")
+@pytest.mark.parametrize(("stored", "meaning"), [(KEY, "online"), ("no-key", "offline")])
+def test_a_stored_login_is_a_key_if_it_looks_like_one(tmp_path, monkeypatch, stored, meaning):
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n login user\n password {stored}\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert resolve_mode("auto") == "online"
+    assert resolve_mode("auto") == meaning
 
 
 @pytest.mark.parametrize(
