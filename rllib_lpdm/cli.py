@@ -2,10 +2,10 @@
 
 import argparse
 import importlib
-import importlib.metadata
 import sys
 from pathlib import Path
 
+from rllib_lpdm import __version__
 from rllib_lpdm.results.messages import one_line, unknown_name
 
 SCRIPT = "rllib-lpdm"
@@ -28,8 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    version = f"%(prog)s {importlib.metadata.version(SCRIPT)}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("command", metavar="COMMAND", help="one of those below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="what it takes: COMMAND --help")
     options = parser.parse_args(arguments)

@@ -18,7 +18,7 @@ from rllib_lpdm.experiment.preflight import (
     endless,
     starts_from_files,
 )
-from rllib_lpdm.experiment.runner import Outcome, existing_runs, run_experiment
+from rllib_lpdm.experiment.runner import Outcome, existing_runs, is_throwaway, run_experiment
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.experiment.trials import quiet_environments
@@ -52,13 +52,15 @@ def _tune(options: argparse.Namespace) -> int:
     logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     check_environments(experiment.environments)
     folder = results_folder(options.output) / experiment.name
-    continues = options.resume or (options.dry_run and not options.overwrite)
+    replaces = experiment.throwaway and not options.resume and is_throwaway(folder)
+    overwrite = options.overwrite or replaces
+    continues = options.resume or (options.dry_run and not overwrite)
     check_networks(_not_begun(cells, folder) if continues else cells)
     for name in endless(experiment.environments):
         print(f"warning: {name} has no time limit, max_episode_steps gives one", file=sys.stderr)
     mode = resolve_mode(options.wandb)
     if options.dry_run:
-        runs = {} if options.overwrite else existing_runs(folder, cells)
+        runs = {} if overwrite else existing_runs(folder, cells)
         print(plan(cells, folder, runs, offline=mode == "offline"))
         return 0
     print(f"{len(cells)} cell{'s' if len(cells) != 1 else ''} into {folder}", flush=True)
@@ -68,7 +70,7 @@ def _tune(options: argparse.Namespace) -> int:
         address=options.address,
         max_concurrent=options.max_concurrent,
         resume=options.resume,
-        overwrite=options.overwrite,
+        overwrite=overwrite,
         wandb=mode,
     )
     _say_scores(outcome)

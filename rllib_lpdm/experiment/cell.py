@@ -209,6 +209,7 @@ def new_record(cell: Cell, before: RunRecord | None, command: str, session: str)
     return RunRecord(
         cell=cell.name,
         environment=cell.environment,
+        environment_spec=cell.environment_record,
         algorithm=cell.algorithm,
         method=cell.method,
         seed=cell.seed,

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
+from rllib_lpdm.algorithms.environments import EnvironmentSpec
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
@@ -169,12 +170,12 @@ class SavedPolicy:
             raise EvaluationError(f"seed={seed}: must be at least 0 and below 2**32")
         config = algorithm_config(self.cell).env_runners(num_env_runners=0).debugging(seed=seed)
         config.learners(num_learners=0)
-        config.environment(env_config=env_config)
+        config.environment(env_config=config.env_config | env_config)
         try:
             config.validate()
             runner = EpisodeRunner(config=config)
         except Exception as error:  # an environment may raise anything
-            mujoco = "mujoco" in str(gym.registry[self.cell.environment].entry_point)
+            mujoco = "mujoco" in str(gym.registry[self.cell.maker.spec.id].entry_point)
             raise EvaluationError(
                 f"{self.cell.name} cannot be set up here: {one_line(error)}"
                 f"{gl_setting() if mujoco else ''}"
@@ -258,6 +259,7 @@ def load_policy(folder: str | Path, checkpoint: CheckpointName = "best") -> Save
             run.seed,
             settings,
             run.variant,
+            _environment(folder, run),
         ),
         run.status,
         run.versions,
@@ -289,9 +291,22 @@ def _read_cell(folder: Path) -> RunRecord:
     ):
         if name not in known:
             raise EvaluationError(f"{folder / RUN_FILE}: {unknown_name(name, known, kind)}")
-    if run.environment not in gym.registry:  # gymnasium would import a module before a colon
-        raise EvaluationError(f"{folder / RUN_FILE}: {unknown_environment(run.environment)}")
     return run
+
+
+def _environment(folder: Path, run: RunRecord) -> EnvironmentSpec | None:
+    """How the environment is made; None where its name says it."""
+    spec = None
+    if run.environment_spec is not None:
+        try:
+            spec = EnvironmentSpec(**run.environment_spec)
+        except pydantic.ValidationError as error:
+            place = f"{folder / RUN_FILE}: environment_spec"
+            raise EvaluationError(f"{place}.{_fault(error)}") from None
+    name = spec.id if spec else run.environment
+    if name not in gym.registry:  # gymnasium would import a module before a colon
+        raise EvaluationError(f"{folder / RUN_FILE}: {unknown_environment(name)}")
+    return spec
 
 
 def _settings(folder: Path, run: RunRecord) -> CellSettings:

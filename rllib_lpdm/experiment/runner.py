@@ -114,7 +114,7 @@ def run_experiment(
             if pending:
                 with _session(experiment, pending, address), termination_as_interrupt() as signals:
                     _delete(folder, outdated)
-                    _write_plan(folder, cells)
+                    _write_plan(folder, experiment, cells)
                     if experiment.in_process:
                         with suppress(KeyboardInterrupt):  # the outcome tells of it
                             _run_here(pending, job, watch, progress)
@@ -287,10 +287,11 @@ def _check_unchanged(folder: Path, cells: Sequence[Cell], runs: Runs) -> None:
             continue
         begun = run.checkpoints if is_remote(folder) else checkpoints(folder / cell.name)
         if run.settings and (begun or run.status == "finished"):
-            before = {**_DEFAULTS, **run.settings}
+            before = {**_DEFAULTS, **run.settings, "environment_spec": run.environment_spec}
+            after = cell.settings.of_training() | {"environment_spec": cell.environment_record}
             changes = [
                 f"{name} was {before[name]}, is {value}"
-                for name, value in cell.settings.of_training().items()
+                for name, value in after.items()
                 if before[name] != value
             ]
             if changes:
@@ -330,9 +331,19 @@ def _some(names: set[str]) -> str:
     return f"{min(names)}{others}"
 
 
-def _write_plan(folder: Path, cells: Sequence[Cell]) -> None:
+def is_throwaway(folder: Path) -> bool:
+    """Whether what a folder holds is of a run that said itself that it has no value."""
+    try:
+        plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        return isinstance(plan, dict) and plan.get("throwaway") is True
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _write_plan(folder: Path, experiment: Experiment, cells: Sequence[Cell]) -> None:
     """Lists the cells, so that a later ``--resume`` can say what was added."""
-    text = json.dumps({"cells": [cell.name for cell in cells]}) + "\n"
+    plan = {"throwaway": experiment.throwaway, "cells": [cell.name for cell in cells]}
+    text = json.dumps(plan) + "\n"
     with _disk_errors_explained(folder):
         write_whole(folder / PLAN_FILE, text.encode())
 

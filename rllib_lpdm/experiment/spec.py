@@ -250,6 +250,12 @@ class Cell:
         spec = self.environment_spec or EnvironmentSpec(id=self.environment)
         return EnvironmentMaker(spec, self.imports)
 
+    @property
+    def environment_record(self) -> dict[str, Any] | None:
+        """``environment_spec`` as ``run.json`` has it."""
+        spec = self.environment_spec
+        return None if spec is None else spec.model_dump(mode="json", exclude_defaults=True)
+
     def __post_init__(self) -> None:
         if isinstance(self.settings, CellSettings):
             own = own_settings(self.algorithm, self.settings.model_dump())

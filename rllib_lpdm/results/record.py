@@ -73,6 +73,8 @@ class RunRecord(BaseModel):
     Whatever else a file holds is kept, and what older ones lack has a value that says nothing.
 
     Attributes:
+        environment: its name in the experiment.
+        environment_spec: how it is made; None where the name is gymnasium's id and says all.
         run_id: names the cell in W&B.
         session: names the run of the whole experiment that had it last.
         process: likewise the process, the only one that may write into the folder.
@@ -87,6 +89,7 @@ class RunRecord(BaseModel):
 
     cell: Name = Field(min_length=1, max_length=300)
     environment: Name = Field(min_length=1, max_length=200)
+    environment_spec: dict[str, Any] | None = None
     algorithm: Name = Field(min_length=1, max_length=100)
     method: Name = Field(min_length=1, max_length=100)
     seed: int = Field(ge=0, lt=2**32)

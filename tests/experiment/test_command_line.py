@@ -51,6 +51,26 @@ def test_a_dry_run_lists_the_cells_and_starts_nothing(tmp_path, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_throwaway_run_replaces_its_own_former_results_and_no_others(tmp_path, capsys):
+    file = write(tmp_path, "small.yaml", throwaway=True)
+    heir = write(tmp_path, "heir.yaml", extends="small.yaml", name="small")
+    folder = tmp_path / "small"
+    cell = folder / "CartPole-v1_ppo_lpdm_s7"
+    cell.mkdir(parents=True)
+    (cell / "run.json").write_text("{}")
+    plan, thesis = folder / ".experiment.json", folder / "thesis.txt"
+    for text in ("{", "[]", '{"cells": []}', '{"throwaway": false}'):  # those of other runs
+        plan.write_text(text)
+        assert "--overwrite" in refused(capsys, file, "--output", tmp_path)
+    plan.write_text('{"throwaway": true}')
+    assert "--overwrite" in refused(capsys, heir, "--output", tmp_path)
+    thesis.touch()
+    assert "would delete 'thesis.txt'" in refused(capsys, file, "--output", tmp_path)
+    thesis.unlink()
+    assert "is damaged" in refused(capsys, file, "--output", tmp_path, "--resume", "--dry-run")
+    assert cell.is_dir()
+
+
 @pytest.mark.parametrize(
     ("entries", "fragment"),
     [

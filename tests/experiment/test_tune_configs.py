@@ -99,6 +99,7 @@ def test_the_debug_file_is_one_short_cell_in_this_process():
     experiment = load_experiment(CONFIGS / "debug.yaml")
     (cell,) = experiment.cells()
     assert experiment.in_process
+    assert experiment.throwaway
     assert cell.settings.iterations <= 20
 
 
