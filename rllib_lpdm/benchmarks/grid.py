@@ -18,6 +18,7 @@ from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment
 from rllib_lpdm.experiment.trackers.follower import CellFollower
 from rllib_lpdm.experiment.trackers.wandb import wandb_follower
 from rllib_lpdm.experiment.trials import TrialWatch, run_trials
+from rllib_lpdm.results.columns import column
 from rllib_lpdm.results.iterations import IterationWriter
 
 CELLS = 10_000
@@ -106,8 +107,8 @@ def _row(iteration: int) -> dict[str, float]:
     return {
         **dict.fromkeys(("iteration", "env_steps", "episodes"), iteration),
         **{name: math.sin(iteration) for name in ("episode_return", "episode_length", "seconds")},
-        **{f"distance_loss_{layer}": math.cos(iteration + layer) for layer in (1, 2, 3)},
-        **{f"distance_error_{layer}": math.cos(iteration - layer) for layer in (1, 2, 3)},
+        **{column("distance_loss", k): math.cos(iteration + k) for k in (1, 2, 3)},
+        **{column("distance_error", k): math.cos(iteration - k) for k in (1, 2, 3)},
         **{f"grad_norm_{part}": math.exp(-iteration) for part in parts},
         **dict.fromkeys(("policy_loss", "value_loss", "kl", "skipped_steps"), 1 / iteration),
     }

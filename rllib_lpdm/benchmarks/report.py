@@ -17,6 +17,7 @@ from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings
+from rllib_lpdm.results.columns import column
 from rllib_lpdm.results.layout import ITERATIONS_FILE, PLAN_FILE
 
 ITERATIONS = 5000
@@ -76,10 +77,10 @@ def _write_grid(folder: Path, iterations: int, seeds: int) -> None:
 
 def _columns(random: np.random.Generator, iterations: int, method: str) -> dict[str, object]:
     lengths = random.integers(20, 500, iterations)
-    names = [f"grad_norm_hidden_{layer}" for layer in range(1, LAYERS + 1)]
+    of_layers = ["grad_norm_hidden"]
     if method != "bp":
-        layers = range(1, LAYERS + 1)
-        names += [f"distance_{what}_{layer}" for what in ("loss", "error") for layer in layers]
+        of_layers += ["distance_loss", "distance_error"]
+    names = [column(metric, layer) for metric in of_layers for layer in range(1, LAYERS + 1)]
     names += ["grad_norm_policy_head", "grad_norm_value_head", "policy_loss", "value_loss", "kl"]
     return {
         "iteration": np.arange(1, iterations + 1),
