@@ -1,7 +1,5 @@
 """The cells as the page lists them."""
 
-import functools
-import importlib.resources
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 from rllib_lpdm.analysis.report import APPENDICES, Report
 from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.scores import Place
+from rllib_lpdm.analysis.settings import HOW_RUN, TRAINING
 from rllib_lpdm.analysis.statistics import first_full, smoothed
 from rllib_lpdm.analysis.tables import number
 
@@ -83,7 +82,7 @@ def _cell(cell: CellResult, anchor: str) -> Cell:
     changed: list[tuple[str, str]] = []
     others: list[tuple[str, str]] = []
     for name, value in run.settings.items():
-        default = _defaults().get(name, value)
+        default = (TRAINING | HOW_RUN).get(name, value)
         (changed if value != default else others).append((_short(name), _short(_text(value))))
     error = (run.error or "").strip() if not cell.finished else ""
     facts = [
@@ -106,13 +105,6 @@ def _cell(cell: CellResult, anchor: str) -> Cell:
         command=run.command,
         error=_short(error.splitlines()[-1]) if error else "",
     )
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    """Every setting's default, as the schema has it, which needs Ray."""
-    file = importlib.resources.files(__package__).joinpath("defaults.json")
-    return dict(json.loads(file.read_text("utf-8")))
 
 
 def _text(value: Any) -> str:

@@ -17,6 +17,7 @@ from rllib_lpdm.analysis.scores import (
     score_rows,
     speed_rows,
 )
+from rllib_lpdm.analysis.settings import HOW_RUN
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
 
@@ -26,10 +27,6 @@ APPENDICES = {
     "appendix_c": "Figure A3: learning rates by layer",
     "appendix_d": "Figure A4: frozen random layers",
 }
-
-# settings that do not change what is learned
-HOW_RUN = {"iterations_per_report", "env_runners", "cpus", "placement", "checkpoint_interval"}
-HOW_RUN |= {"retries", "tensorboard", "learners"}
 
 
 class ReportError(ValueError):
