@@ -23,9 +23,9 @@ def add(root, block):
         return
     imported, entry = content.split("\n\n")
     text = (root / name).read_text(encoding="utf-8")
-    text, found = re.subn(rf"^({table}\b.*= \{{\n)", rf"\g<1>{entry}", text, flags=re.MULTILINE)
+    text, found = re.subn(rf"^({table}\b.*= \{{\n)", rf"\g<1>{entry}", text, flags=re.M)
     assert found == 1
-    text = re.sub(r"^from rllib_lpdm", f"{imported}\nfrom rllib_lpdm", text, 1, re.MULTILINE)
+    text = re.sub(r"^from rllib_lpdm", f"{imported}\nfrom rllib_lpdm", text, count=1, flags=re.M)
     (root / name).write_text(text, encoding="utf-8")
 
 
@@ -44,7 +44,8 @@ def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path):
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
-    run("rllib_lpdm.tune", "extended.yaml", "--import", "walks", "--wandb", "disabled")
+    imports = ("--import", "walks", "--import", "lines")
+    run("rllib_lpdm.tune", "extended.yaml", *imports, "--wandb", "disabled")
     cells = sorted((tmp_path / "results" / "extended").glob("*/run.json"))
     assert [cell.parent.name for cell in cells] == [
         f"short-walk_{algorithm}_{method}_s0"
