@@ -59,17 +59,27 @@ def parsed(svg):
     return ElementTree.fromstring(svg)
 
 
-def test_every_figure_leaves_files_for_papers_and_a_panel_for_every_place(groups, tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("figures")
+
+
+@pytest.fixture(scope="module")
+def pictures(groups, folder):
+    """All figures, with their files in the folder."""
     aggregates, _ = aggregate_rows(groups)
-    pictures = [
-        profiles(aggregates, tmp_path),
-        aggregates_picture(aggregates, "bp", tmp_path),
-        learning_curves(groups, "learning_curves", "Learning curves", tmp_path),
-        errors_picture(groups, tmp_path),
+    return [
+        profiles(aggregates, folder),
+        aggregates_picture(aggregates, "bp", folder),
+        learning_curves(groups, "learning_curves", "Learning curves", folder),
+        errors_picture(groups, folder),
     ]
+
+
+def test_every_figure_leaves_files_for_papers_and_a_panel_for_every_place(pictures, folder):
     assert [len(picture.panels) for picture in pictures] == [1, 4, 2, 2]
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
-    files = [tmp_path.parent / file for picture in pictures for file in picture.files]
+    files = [folder.parent / file for picture in pictures for file in picture.files]
     assert len(files) == 3 * (1 + 1 + 4 + 1)
     for file in files:
         assert file.read_bytes().startswith(starts[file.suffix[1:]])
@@ -80,11 +90,10 @@ def test_every_figure_leaves_files_for_papers_and_a_panel_for_every_place(groups
     }
 
 
-def test_the_same_cells_give_the_same_files(groups, tmp_path):
-    for folder in ("one", "two"):
-        errors_picture(groups, tmp_path / folder)
-    for file in (tmp_path / "one").iterdir():
-        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+def test_the_same_cells_give_the_same_files(groups, pictures, folder, tmp_path):
+    errors_picture(groups, tmp_path)
+    for file in tmp_path.iterdir():
+        assert file.read_bytes() == (folder / file.name).read_bytes()
 
 
 def test_a_curve_is_drawn_through_its_means_with_its_interval(groups, tmp_path, monkeypatch):
@@ -145,9 +154,8 @@ def test_series_differ_by_colour():
     assert len({Palette(series).line(each)["color"] for each in series}) == len(series)
 
 
-def test_the_panels_of_a_page_share_no_ids_and_leave_colours_to_its_style(groups, tmp_path):
-    picture = learning_curves(groups, "learning_curves", "Learning curves", tmp_path)
-    texts = [text for panel in picture.panels for text in panel.versions.values()]
+def test_the_panels_of_a_page_share_no_ids_and_leave_colours_to_its_style(pictures):
+    texts = [text for panel in pictures[2].panels for text in panel.versions.values()]
     ids = [found for text in texts for found in re.findall(r' id="([^"]+)"', text)]
     assert ids
     assert len(set(ids)) == len(ids)
