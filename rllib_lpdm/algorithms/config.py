@@ -1,11 +1,14 @@
 """What the configs of REINFORCE and PPO share: settings, their validation, RLlib's classes."""
 
+import numbers
 import secrets
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import pydantic
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.tune.search.sample import Domain
 
 from rllib_lpdm.algorithms.functions import black_box_function, metric_function
 from rllib_lpdm.algorithms.internals import (
@@ -18,6 +21,8 @@ from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.algorithms.settings import Settings
 from rllib_lpdm.results.messages import unknown_name
+
+WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, without effect here
 
 
 class LocalConfig(AlgorithmConfig):
@@ -51,8 +56,10 @@ class LocalConfig(AlgorithmConfig):
         """Sets the method and any setting by name.
 
         Args:
-            **kwargs: ``method`` ("bp", "lpdm", "lpdm_guided" or "frozen"), ``baseline`` (REINFORCE
-                only), any field of :attr:`settings_class`, and RLlib's ``learner_class``.
+            **kwargs: ``method`` (a name of :data:`~rllib_lpdm.algorithms.methods.METHODS`),
+                ``baseline`` (REINFORCE only), any field of :attr:`settings_class`, and RLlib's
+                ``learner_class``. What Tune has to choose, such as ``tune.grid_search([...])``, is
+                validated when the algorithm is built.
 
         Raises:
             ValueError: unknown name, or a value out of its range or of the wrong type.
@@ -69,18 +76,22 @@ class LocalConfig(AlgorithmConfig):
         super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])
-        self._check_method()
-        self.settings().check(self.method)
+        searched = {name for name in own if is_searched(getattr(self, name))}
+        if "method" not in searched:
+            self._check_method()
+        settings = self._validated(self.settings_class.model_fields.keys() - searched)
+        if not searched:
+            settings.check(self.method)
         return self
 
     def debugging(self, *, seed: Any = NotProvided, **kwargs: Any) -> Self:
         """As RLlib's; the run's only source of randomness is ``seed``, None for a new one.
 
         Raises:
-            ValueError: negative seed.
+            ValueError: the seed is no whole number, or negative.
         """
-        if seed is not NotProvided and seed is not None and seed < 0:
-            raise ValueError(f"debugging(seed={seed}): the seed must not be negative")
+        if seed is not NotProvided and not is_searched(seed):
+            _check_seed(seed)
         super().debugging(seed=seed, **kwargs)
         return self
 
@@ -102,10 +113,12 @@ class LocalConfig(AlgorithmConfig):
         Raises:
             ValueError: a value is out of its range or of the wrong type.
         """
+        return self._validated(self.settings_class.model_fields.keys())
+
+    def _validated(self, names: Iterable[str]) -> Settings:
+        """Some of the settings, the others by default."""
         try:
-            return self.settings_class(
-                **{name: getattr(self, name) for name in self.settings_class.model_fields}
-            )
+            return self.settings_class(**{name: getattr(self, name) for name in names})
         except pydantic.ValidationError as error:
             raise ValueError(f"training(): {describe(error)}") from None
 
@@ -115,6 +128,12 @@ class LocalConfig(AlgorithmConfig):
         Raises:
             ValueError: names the setting and the way out.
         """
+        if self.env is None and not self.is_offline:
+            raise ValueError(
+                "environment(): no environment was named; say, for example, "
+                f"{type(self).__name__}().environment('CartPole-v1')"
+            )
+        _check_seed(self.seed)
         stay_silent_on_the_api_stack(self)
         super().validate()
         settings = self.settings()
@@ -175,6 +194,15 @@ class LocalConfig(AlgorithmConfig):
                 self.num_envs_per_env_runner > 1,
                 "an episode has random streams of its own; use more env runners instead",
             ),
+            "resources(num_gpus)": (
+                bool(self.num_gpus),
+                "the driver computes nothing on a GPU; learners(num_gpus_per_learner=1) trains on "
+                "one",
+            ),
+            "rollout_fragment_length": (
+                self.rollout_fragment_length != WHOLE_EPISODES and not self.in_evaluation,
+                "whole episodes are collected; PPO's episodes_per_iteration says how many",
+            ),
             "connectors": (
                 has_connectors(self),
                 "rollouts do not pass through connectors; wrap the environment instead",
@@ -198,6 +226,20 @@ class LocalConfig(AlgorithmConfig):
                 "seed": secrets.randbits(31) if self.seed is None else self.seed,
             },
         )
+
+
+def is_searched(value: Any) -> bool:
+    """Whether a value, or one within it, is still for Tune to choose."""
+    if isinstance(value, (list, tuple)):
+        return any(map(is_searched, value))
+    return isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value)
+
+
+def _check_seed(seed: Any) -> None:
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
+        raise ValueError(f"debugging(seed={seed!r}): the seed must be a whole number")
+    if seed is not None and seed < 0:
+        raise ValueError(f"debugging(seed={seed}): the seed must not be negative")
 
 
 def describe(error: pydantic.ValidationError) -> str:

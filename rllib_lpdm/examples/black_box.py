@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rllib_lpdm.algorithms import PPOConfig
-from rllib_lpdm.examples.runs import print_table, returns, start_ray
+from rllib_lpdm.examples.runs import print_table, returns, start
 
 SEEDS = range(3)
 SETTINGS = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}
@@ -41,7 +41,7 @@ def cartpole(seed: int, method: str, black_box: str | None) -> PPOConfig:
 
 
 def main() -> None:
-    start_ray()
+    start(__doc__)
     try:
         cartpole(0, "bp", "sign")
     except ValueError as refusal:

@@ -22,7 +22,7 @@ import numpy as np
 from ray.tune.registry import register_env
 
 from rllib_lpdm.algorithms import PPOConfig
-from rllib_lpdm.examples.runs import print_table, returns, start_ray
+from rllib_lpdm.examples.runs import print_table, returns, start
 
 SEEDS = range(3)
 MAP = ["SFF", "FHF", "HFG"]
@@ -59,7 +59,7 @@ def lake(seed: int, method: str) -> PPOConfig:
 
 
 def main() -> None:
-    start_ray()
+    start(__doc__)
     register_env("frozen-lake-images", frozen_lake)
     curves = {
         method: [returns(lake(seed, method), iterations=60) for seed in SEEDS]

@@ -25,7 +25,7 @@ import gymnasium as gym
 import numpy as np
 
 from rllib_lpdm.algorithms import ReinforceConfig
-from rllib_lpdm.examples.runs import print_table, returns, start_ray
+from rllib_lpdm.examples.runs import print_table, returns, start
 
 SEEDS = range(3)
 SETTINGS = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1, "pretrain_epochs": 20}
@@ -48,7 +48,7 @@ def cartpole(seed: int, method: str, pretrain_from: str | None) -> ReinforceConf
 
 
 def main() -> None:
-    start_ray()
+    start(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "random.npz"
         record(file)

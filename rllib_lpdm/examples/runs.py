@@ -1,5 +1,6 @@
 """What the examples share: a run of a config, and a table of several."""
 
+import argparse
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -10,8 +11,14 @@ from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
 
 
-def start_ray() -> None:
-    """Ray in silence; the examples collect and train in this one process."""
+def start(description: str | None) -> None:
+    """Starts an example: Ray in silence, as all is collected and trained in this one process.
+
+    Args:
+        description: what ``--help`` prints in its place.
+    """
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=description, formatter_class=formatter).parse_args()
     ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
 
 

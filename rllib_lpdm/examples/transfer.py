@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from rllib_lpdm.algorithms import ReinforceConfig
-from rllib_lpdm.examples.runs import print_table, returns, start_ray, trained
+from rllib_lpdm.examples.runs import print_table, returns, start, trained
 
 SEEDS = range(3)
 SETTINGS = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}
@@ -48,7 +48,7 @@ def pendulum(seed: int, method: str, init_hidden_from: str | None) -> list[float
 
 
 def main() -> None:
-    start_ray()
+    start(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         for seed in SEEDS:
             save_cartpole_layers(Path(folder), seed)

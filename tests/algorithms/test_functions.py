@@ -125,8 +125,9 @@ def test_the_numpy_policy_does_not_change_the_observation_nor_the_weights():
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("black_box", ["quantise", "sign", OWN])
-@pytest.mark.parametrize("method", ["lpdm", "lpdm_guided", "frozen"])
+@pytest.mark.parametrize(
+    ("method", "black_box"), [("lpdm", "quantise"), ("lpdm_guided", OWN), ("frozen", "sign")]
+)
 def test_layers_before_a_black_box_are_trained_by_their_local_losses(method, black_box):
     algo = config("reinforce_baseline", method=method, black_box=black_box).build_algo()
     before = algo.numpy_weights()

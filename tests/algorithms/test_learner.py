@@ -8,8 +8,10 @@ import torch
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.ppo import clipped_loss
 from tests.algorithms.runs import assert_same_weights, config, weights
+from tests.pairwise import pairwise
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -67,8 +69,14 @@ def test_reinforce_with_bp_equals_autograd_through_the_whole_loss(algorithm, env
     algo.stop()
 
 
-@pytest.mark.parametrize("method", ["lpdm", "lpdm_guided", "frozen"])
-@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline"])
+@pytest.mark.parametrize(
+    ("algorithm", "method"),
+    [
+        ("reinforce", "lpdm"),
+        ("reinforce_baseline", "lpdm_guided"),
+        ("reinforce_baseline", "frozen"),
+    ],
+)
 def test_heads_get_the_rl_loss_on_detached_features(algorithm, method):
     algo, learner = _learner(algorithm, method=method, grad_clip=0.05)
     episode = _episodes(algo)[0]
@@ -156,8 +164,9 @@ def test_ppo_gradients_equal_autograd_inside_and_outside_the_clips(environment):
     algo.stop()
 
 
-@pytest.mark.parametrize("normalization", ["batch", "running"])
-@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided"])
+@pytest.mark.parametrize(
+    ("method", "normalization"), [("bp", "running"), ("lpdm", "batch"), ("lpdm_guided", "running")]
+)
 def test_a_non_finite_episode_is_skipped_and_counted(method, normalization):
     settings = {"method": method, "return_normalization": normalization}
     algo, learner = _learner("reinforce_baseline", **settings)
@@ -180,9 +189,7 @@ def test_a_non_finite_episode_is_skipped_and_counted(method, normalization):
     algo.stop()
 
 
-@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided", "frozen"])
-@pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline", "ppo"])
-@pytest.mark.parametrize("length", [1, 2])
+@pairwise(method=METHODS, algorithm=["reinforce", "reinforce_baseline", "ppo"], length=[1, 2])
 def test_the_shortest_episodes_are_learned_from_without_harm(algorithm, method, length):
     algo, learner = _learner(algorithm, method=method)
     observations = np.arange(4.0 * (length + 1), dtype=np.float32).reshape(length + 1, 4)
@@ -198,8 +205,10 @@ def test_the_shortest_episodes_are_learned_from_without_harm(algorithm, method, 
     algo.stop()
 
 
-@pytest.mark.parametrize("method", ["lpdm", "lpdm_guided", "frozen"])
-@pytest.mark.parametrize("algorithm", ["reinforce_baseline", "ppo"])
+@pytest.mark.parametrize(
+    ("algorithm", "method"),
+    [("reinforce_baseline", "lpdm_guided"), ("ppo", "lpdm"), ("ppo", "frozen")],
+)
 def test_an_update_without_backpropagation_builds_no_autograd_node(algorithm, method):
     assert _saved_tensors(algorithm, method) == 0
 

@@ -107,6 +107,9 @@ def test_other_spaces_are_refused_before_training(observations, actions, message
         (lambda c: c.env_runners(create_local_env_runner=False), "local runner"),
         (lambda c: c.reporting(min_time_s_per_iteration=1), "iterations_per_report"),
         (lambda c: c.reporting(min_sample_timesteps_per_iteration=9), "iterations_per_report"),
+        (lambda c: c.resources(num_gpus=1), "num_gpus_per_learner"),
+        (lambda c: c.env_runners(rollout_fragment_length=50), "whole episodes"),
+        (lambda c: c.environment(env=None), r"environment\('CartPole-v1'\)"),
     ],
 )
 def test_a_setting_that_cannot_be_met_is_refused_with_the_way_out(change, message):

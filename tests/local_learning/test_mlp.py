@@ -10,6 +10,7 @@ import torch
 from rllib_lpdm.local_learning import LayerAdam, distance_matching_loss, target_distances
 from tests.local_learning import reference
 from tests.local_learning.networks import assert_identical, batch, network
+from tests.pairwise import pairwise
 
 WIDTHS = [(4,), (4, 6), (4, 6, 5, 7, 3, 6), (3, 1, 1), (1, 1, 8)]
 DEEP = (4, 6, 5, 7)
@@ -20,9 +21,7 @@ def first_gradients(layer, optimizer):
     return [optimizer.state[p]["exp_avg"] / (1.0 - 0.9) for p in layer.parameters()]
 
 
-@pytest.mark.parametrize("max_norm", [None, 0.05])
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("widths", WIDTHS)
+@pairwise(max_norm=[None, 0.05], guided=[False, True], widths=WIDTHS)
 def test_learning_equals_a_loop_of_autograd_clipping_and_adam_per_layer(widths, guided, max_norm):
     mlp, optimizers = network(*widths)
     twin, _ = network(*widths)
@@ -46,18 +45,16 @@ def test_learning_equals_a_loop_of_autograd_clipping_and_adam_per_layer(widths, 
     torch.testing.assert_close(mlp.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "silu"])
-@pytest.mark.parametrize("rows", [None, torch.tensor([9, 2, 3, 11, 0, 8, 5])])
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize(
-    "options",
-    [
+@pairwise(
+    activation=["tanh", "relu", "elu", "silu"],
+    rows=[None, torch.tensor([9, 2, 3, 11, 0, 8, 5])],
+    guided=[False, True],
+    options=[
         {"metric": "gram"},
         {"neighbours": "both"},
         {"propagate_error": True},
         {"propagate_error": True, "neighbours": "closest", "fraction": 0.3, "metric": "cosine"},
     ],
-    ids=str,
 )
 def test_options_compose_as_in_a_loop_of_autograd_per_layer(options, guided, rows, activation):
     mlp, optimizers = network(4, 9, 8, 7, activation=activation, black_box=torch.round)

@@ -8,8 +8,9 @@ import torch
 
 from rllib_lpdm.local_learning import METRICS, target_distances
 from tests.local_learning import reference
+from tests.pairwise import pairwise
 
-SEEDS = range(12)
+SEEDS = [0, 1, 4, 11]
 
 
 def random_batch(seed, dtype=torch.float64):
@@ -19,9 +20,7 @@ def random_batch(seed, dtype=torch.float64):
     return inputs, 10.0 * torch.randn(count, generator=generator, dtype=dtype)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("seed", SEEDS)
+@pairwise(metric=METRICS, dtype=[torch.float32, torch.float64], seed=SEEDS)
 def test_target_equals_the_formula_with_and_without_values_and_error(seed, dtype, metric):
     inputs, values = random_batch(seed, dtype)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-10
@@ -66,9 +65,7 @@ def test_an_error_without_one_entry_a_pair_is_refused_with_both_numbers():
         target_distances(torch.randn(4, 2), error=torch.zeros(5))
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("seed", SEEDS)
+@pairwise(metric=METRICS, guided=[False, True], seed=SEEDS)
 def test_target_is_bounded_by_one_over_the_input_width_and_reaches_it(seed, guided, metric):
     inputs, values = random_batch(seed)
     inputs = torch.cat([inputs, inputs.flip(1)], dim=1)  # no cosine distance vanishes
@@ -108,9 +105,7 @@ def test_target_ignores_unit_and_zero_of_inputs_and_values(seed):
     )
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("count", [0, 1, 5])
+@pairwise(metric=METRICS, guided=[False, True], count=[0, 1, 5])
 def test_rows_without_any_distance_give_a_target_of_zeros(count, guided, metric):
     values = torch.arange(float(count)) if guided else None
     target = target_distances(torch.full((count, 3), 0.7), values, metric)

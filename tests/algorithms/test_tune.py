@@ -1,0 +1,78 @@
+"""Tune's own idiom: what it has to choose stands in the config's own methods, or beside them."""
+
+import pytest
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from rllib_lpdm import ReinforceConfig
+from rllib_lpdm.algorithms import Reinforce
+
+SMALL = {"hidden_sizes": (8,), "iterations_per_report": 1}
+METRIC = "env_runners/episode_return_mean"
+
+
+def tuner(algorithm, space, folder):
+    return tune.Tuner(
+        algorithm,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            scheduler=ASHAScheduler(max_t=2, grace_period=1),
+            max_concurrent_trials=2,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(folder), stop={"training_iteration": 2}, verbose=0
+        ),
+    )
+
+
+@pytest.mark.slow
+def test_a_config_with_what_tune_has_to_choose_is_trained_by_a_tuner(ray_session, tmp_path):
+    config = (
+        ReinforceConfig()
+        .environment("CartPole-v1")
+        .training(lr=tune.loguniform(1e-4, 1e-2), method=tune.grid_search(["bp", "lpdm"]), **SMALL)
+        .debugging(seed=tune.grid_search([3]))
+    )
+    results = tuner(Reinforce, config, tmp_path).fit()
+    assert not results.errors
+    assert {(r.config["method"], r.config["seed"]) for r in results} == {("bp", 3), ("lpdm", 3)}
+    assert all(1e-4 <= result.config["lr"] <= 1e-2 for result in results)
+    assert results.get_best_result().metrics["iterations_done"] == 2
+
+
+@pytest.mark.slow
+def test_a_dict_is_searched_as_well(ray_session, tmp_path):
+    settings = SMALL | {"env": "CartPole-v1", "lr": tune.grid_search([1e-3]), "baseline": True}
+    (result,) = tuner(Reinforce, settings, tmp_path).fit()
+    assert result.error is None
+    assert "value_loss" in result.metrics["learners"]["default_policy"]
+
+
+def test_a_value_that_tune_chose_badly_is_refused_by_name(ray_session, tmp_path):
+    settings = SMALL | {"env": "CartPole-v1", "lr": tune.grid_search([-1.0])}
+    with pytest.raises(ValueError, match="lr: Input should be greater than 0"):
+        tuner(Reinforce, settings, tmp_path).fit()
+
+
+def test_what_is_given_beside_a_search_is_validated_at_once():
+    with pytest.raises(ValueError, match="hidden_sizes"):
+        ReinforceConfig().training(lr=tune.uniform(0, 1), hidden_sizes=(0,))
+    with pytest.raises(ValueError, match="did you mean 'lpdm'"):
+        ReinforceConfig().training(lr=tune.uniform(0, 1), method="lpmd")
+
+
+@pytest.mark.parametrize("change", [{"lr": -1.0}, {"method": "lpmd"}, {"seed": -3}, {"seed": 0.5}])
+def test_what_tune_has_chosen_is_validated_when_the_algorithm_is_built(change):
+    config = ReinforceConfig().environment("CartPole-v1").debugging(seed=tune.randint(0, 9))
+    config.training(lr=tune.loguniform(1e-4, 1e-2), method=tune.choice(["bp"]))
+    chosen = {"seed": 3, "lr": 1e-3, "method": "bp"} | change
+    with pytest.raises(ValueError, match=next(iter(change))):
+        config.update_from_dict(chosen).validate()
+
+
+def test_searched_entries_may_stand_within_a_list():
+    rates = [tune.loguniform(1e-4, 1e-2), 1e-3]
+    config = ReinforceConfig().training(hidden_sizes=(8, 8), hidden_lr=rates)
+    assert config.hidden_lr is rates

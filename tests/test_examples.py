@@ -1,0 +1,14 @@
+"""The examples say what they are before they train."""
+
+import pytest
+
+from rllib_lpdm.examples import black_box, images, pretraining, transfer
+
+
+@pytest.mark.parametrize("example", [black_box, images, pretraining, transfer])
+def test_an_example_asked_for_help_explains_itself_and_trains_nothing(example, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [example.__name__, "--help"])
+    with pytest.raises(SystemExit) as end:
+        example.main()
+    assert end.value.code == 0
+    assert example.__doc__.splitlines()[0] in capsys.readouterr().out
