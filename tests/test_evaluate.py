@@ -142,11 +142,11 @@ FAULTS = {
     "a list": (lambda cell: (cell / "run.json").write_text("[]"), "run.json is damaged"),
     "no entries": (
         lambda cell: (cell / "run.json").write_text("{}"),
-        "environment: Field required",
+        "run.json is damaged: cell: Field required",
     ),
     "environment": (edit(environment="CartPol-v1"), "did you mean 'CartPole-v1'"),
     "no string": (edit(environment=["CartPole-v1"]), "environment: Input should be a valid string"),
-    "algorithm": (edit(algorithm="sac"), "algorithm: Input should be 'reinforce'"),
+    "algorithm": (edit(algorithm="sac"), "run.json: unknown algorithm 'sac', choose from"),
     "seed": (edit(seed=-1), "seed: Input should be greater than or equal to 0"),
     "new setting": (
         edit_settings(dropout=0.1),
@@ -172,7 +172,10 @@ FAULTS = {
         lambda cell: next(cell.rglob("weights.npz")).unlink(),
         "weights.npz is missing: the checkpoint is incomplete",
     ),
-    "names": (lambda cell: (cell / "checkpoints" / "iteration_x").mkdir(), "is no checkpoint"),
+    "how it is made": (
+        edit(environment_spec={"id": "CartPole-v1", "wrappers": ["NormalizeReward"]}),
+        "run.json: environment_spec.wrappers.0",
+    ),
 }
 
 

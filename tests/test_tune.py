@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rllib_lpdm import tune
 from tests.experiment.files import write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,6 +172,30 @@ def test_resume_trains_what_failed_and_leaves_alone_what_finished(under_tune, tm
     for cell in BAD:
         assert run_of(folder / cell)["status"] == "finished"
         assert len(rows_of(folder / cell)) == 5
+
+
+def test_a_throwaway_run_replaces_the_one_before(ray_session, tmp_path, capsys):
+    small = [f"--set=settings.{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
+    arguments = [str(DEBUG), "--output", str(tmp_path), "--wandb", "disabled", *small]
+    (cell,) = cells(["ppo"], [0])
+    ids = []
+    for _ in range(2):
+        assert tune.main(arguments) == 0
+        ids.append(run_of(tmp_path / "debug" / cell)["run_id"])
+        said = capsys.readouterr().out
+        assert f"python -m rllib_lpdm.report {tmp_path / 'debug'}" in said
+    assert ids[0] != ids[1]
+    # What is finished and cannot be shown is named, and why.
+    rows = tmp_path / "debug" / cell / "iterations.csv"
+    rows.write_text(re.sub(r"(?m)^(\d+,\d+,\d+),[^,]+", r"\1,nan", rows.read_text()))
+    assert tune.main([*arguments, "--resume"]) == 0
+    assert f"not in the table: {cell}: " in capsys.readouterr().out
+
+
+def test_a_dry_run_says_nothing_but_its_plan(tmp_path):
+    ended = command(DEBUG, "--output", tmp_path, "--dry-run")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "1 cells, 0 finished" in ended.stdout
 
 
 def test_the_command_itself_ends_with_status_2_and_no_traceback(tmp_path):

@@ -276,7 +276,7 @@ def _read_cell(folder: Path) -> RunRecord:
     try:
         run = RunRecord.read(folder)
     except RecordError as error:
-        raise EvaluationError(f"{folder / RUN_FILE}: {error.fault}") from None
+        raise EvaluationError(f"{folder / RUN_FILE} is damaged: {error.fault}") from None
     if run is None:
         cells = cell_folders(folder)
         if not cells:

@@ -377,6 +377,7 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
         return
     if not sys.stdout.isatty():  # Ray's messages would be coloured in a log, too
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    print(f"joining the Ray cluster at {address}" if address else "starting Ray", flush=True)
     try:
         ray.init(
             address=address,
