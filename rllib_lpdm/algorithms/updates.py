@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     """What an update is made of.
 
     Attributes:
-        observations: (N, *observation shape).
+        observations: ``(N, *observation shape)``.
         loss: the RL loss of these rows.
         guide: (N,) values for the guided local loss, None for the unsupervised one.
         rows: (M,) rows whose distances are matched, None for all.
