@@ -13,6 +13,7 @@ from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.spec import ALGORITHMS, Cell, CellSettings
 from rllib_lpdm.results.record import read_runs
 from tests.experiment.files import CONFIGS, write
+from tests.pairwise import pairwise
 
 SMALL = {"hidden_sizes": (8, 8), "iterations": 40}
 PAPER = {"hidden_sizes": (64, 128, 256), "iterations": 20}
@@ -126,12 +127,13 @@ def size_with_all_checkpoints(cell, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("environment", "network"), [("CartPole-v1", SMALL), ("Hopper-v4", PAPER)])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("method", METHODS)
-def test_the_disk_of_a_cell_is_as_large_as_said(
-    tmp_path, ray_session, environment, network, algorithm, method
-):
+@pairwise(
+    trained=[("CartPole-v1", SMALL), ("Hopper-v4", PAPER)],
+    algorithm=ALGORITHMS,
+    method=METHODS,
+)
+def test_the_disk_of_a_cell_is_as_large_as_said(tmp_path, ray_session, trained, algorithm, method):
+    environment, network = trained
     settings = CellSettings(**network, iterations_per_report=5, tensorboard=True)
     cell = Cell(environment, algorithm, method, 0, settings)
     actual = size_with_all_checkpoints(cell, tmp_path)
