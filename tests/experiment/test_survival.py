@@ -27,7 +27,7 @@ from rllib_lpdm.experiment import runner
 from rllib_lpdm.experiment.cell import CellRun, SupersededError
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.runner import run_experiment
-from rllib_lpdm.experiment.trials import CellTrainable, run_trials
+from rllib_lpdm.experiment.trials import run_trials
 from rllib_lpdm.results.checkpoints import checkpoints, save_checkpoint
 from tests.experiment import unruly
 from tests.experiment.files import read_run, write
@@ -43,6 +43,7 @@ SETTINGS = {
     "hidden_sizes": [32, 32],
 }
 CELLS = [f"Hopper-v4_ppo_lpdm_s{seed}" for seed in range(3)]
+HERE = ["--set", "in_process=true"]  # where the claim is not about processes, which cost seconds
 BOUND = 120  # seconds that a signal may take on a busy machine; a few on an idle one
 
 
@@ -203,7 +204,8 @@ def disturbed(file, reference, tmp_path_factory):
             os.kill(terminated.pid, signal.SIGTERM)
             terminated.status = terminated.end()
         seen.terminated = terminated
-    seen.resumed = tune.main(terminated.resume_line()[3:])  # what follows python -m rllib_lpdm.tune
+    words = terminated.resume_line()[3:]  # what follows python -m rllib_lpdm.tune
+    seen.resumed = tune.main([*words, *HERE])
     return seen
 
 
@@ -251,93 +253,64 @@ def test_a_killed_driver_s_cells_stop_soon(disturbed):
     assert disturbed.seconds["kill"] < BOUND
 
 
-# -- processes of cells ---------------------------------------------------------------------------
+# -- cells that fail, or lose a process -----------------------------------------------------------
 
-
-@pytest.fixture(scope="module")
-def bereft(undisturbed, tmp_path_factory):
-    """Two cells, of which one loses its process and one a remote runner."""
-    home = tmp_path_factory.mktemp("bereft")
-    variants = {"alone": {}, "helped": {"env_runners": 2}}
-    grid = write(
-        home,
-        "small.yaml",
-        environments=["Hopper-v4"],
-        settings=SETTINGS,
-        variants=variants,
-    )
-    folder = home / "small"
-    alone, helped = [folder / f"Hopper-v4_ppo_lpdm_{name}_s0" for name in variants]
-    seen = SimpleNamespace(alone=alone, helped=helped)
-
-    def disturb():
-        wait_until(lambda: progress_of(alone), "the cell had a checkpoint")
-        (cell,) = trainers(alone, family(os.getpid()))
-        cell.kill()
-        wait_until(lambda: progress_of(helped), "the other had one, too")
-        seen.process = read_run(helped)["process"]
-        titles = {one: one.title() for one in family(os.getpid())}
-        seen.runners = [one for one, title in titles.items() if "EpisodeRunner" in title]
-        seen.runners[0].kill()
-        seen.killed_at = progress_of(helped)
-
-    with meanwhile(disturb), redirect_stdout(io.StringIO()) as terminal:
-        seen.status = run_here(grid, home)
-    seen.output = terminal.getvalue()
-    return seen
-
-
-@needs_proc
-def test_a_cell_whose_process_was_killed_goes_on_by_itself(bereft, reference):
-    assert bereft.status == 0
-    assert trace(bereft.alone) == reference[CELLS[0]]
-    (failure,) = read_run(bereft.alone)["failures"]
-    assert "process was lost" in failure["error"]
-    assert f"{bereft.alone.name} is started again: its process was lost" in (bereft.output)
-
-
-@needs_proc
-def test_a_cell_that_lost_a_remote_runner_does_not_even_restart(bereft, reference):
-    assert len(bereft.runners) == 2
-    assert bereft.killed_at < SETTINGS["iterations"]
-    assert trace(bereft.helped) == reference[CELLS[0]]
-    run = read_run(bereft.helped)
-    assert (run["failures"], run["process"]) == ([], bereft.process)
-    assert f"{bereft.helped.name} goes on" not in bereft.output
-
-
-# -- cells that fail ------------------------------------------------------------------------------
-
+HELPED = CELLS[0]  # by remote runners, of which one is killed
 TROUBLES = {
-    "Raises-v0": (30, unruly.raise_always),
-    "Exits-v0": (30, unruly.exit_hard),
-    "RaisesOnce-v0": (1000, unruly.raise_once),
+    "Breaks-v0": (30, unruly.exit_then_raise),
+    "Recovers-v0": (1000, unruly.exit_raise_behave),
     "Diverges-v0": (0, unruly.behave),
     "Behaves-v0": (0, unruly.behave),
+    "Absent-v0": (0, unruly.behave),
+}
+OWN_SETTINGS = {
+    "Hopper-v4": {"env_runners": 2},
+    "Recovers-v0": {"retries": 2},
+    "Diverges-v0": {"retries": 0, "lr": 1e38},
+    "Absent-v0": {"retries": 0},
 }
 
 
 @pytest.fixture(scope="module")
-def failing(ray_session, tmp_path_factory):
-    """A grid in which every cell but one gets into trouble, with one retry each."""
+def failing(undisturbed, tmp_path_factory):
+    """A grid in which every cell but one gets into trouble, with one retry each but for some."""
     home = tmp_path_factory.mktemp("failing")
     for name, (step, trouble) in TROUBLES.items():
         unruly.register(name, step, trouble, home / f"calls-{name}")
     grid = write(
         home,
         "grid.yaml",
-        environments=list(TROUBLES),
-        settings=SETTINGS | {"iterations": 20, "retries": 1},
-        overrides=[{"when": {"environment": "Diverges-v0"}, "set": {"lr": 1e38}}],
+        environments=["Hopper-v4", *TROUBLES],
+        settings=SETTINGS | {"retries": 1},
+        overrides=[
+            {"when": {"environment": name}, "set": own} for name, own in OWN_SETTINGS.items()
+        ],
     )
-    with redirect_stdout(io.StringIO()) as terminal, redirect_stderr(terminal):
-        status = run_here(grid, home)
-    return SimpleNamespace(
-        status=status,
-        output=terminal.getvalue(),
+    helped = home / "grid" / HELPED
+    seen = SimpleNamespace(
+        helped=helped,
         folder={name: home / "grid" / f"{name}_ppo_lpdm_s0" for name in TROUBLES},
-        calls={path.name: path.stat().st_size for path in home.glob("calls-*")},
     )
+
+    def disturb():
+        wait_until(lambda: progress_of(helped), "the cell with runners had a checkpoint")
+        seen.process = read_run(helped)["process"]
+        titles = {one: one.title() for one in family(os.getpid())}
+        seen.runners = [one for one, title in titles.items() if "EpisodeRunner" in title]
+        seen.runners[0].kill()
+        seen.killed_at = progress_of(helped)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        meanwhile(disturb),
+        redirect_stdout(io.StringIO()) as terminal,
+        redirect_stderr(terminal),
+    ):
+        patch.setattr(runner, "run_trials", partial(run_trials, trainable=unruly.Unable))
+        seen.status = run_here(grid, home, "--max-concurrent", "2")
+    seen.output = terminal.getvalue()
+    seen.calls = {path.name: path.stat().st_size for path in home.glob("calls-*")}
+    return seen
 
 
 def ending_line(failing, name):
@@ -346,25 +319,31 @@ def ending_line(failing, name):
     return found and found[1]
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("Raises-v0", "RuntimeError: the physics broke"), ("Exits-v0", "process was lost")],
-)
-def test_a_cell_that_always_fails_is_tried_again_as_often_as_was_said_and_listed(
-    failing, name, reason
-):
+@needs_proc
+def test_a_cell_that_lost_a_remote_runner_does_not_even_restart(failing, reference):
+    assert len(failing.runners) == 2
+    assert failing.killed_at < SETTINGS["iterations"]
+    assert trace(failing.helped) == reference[HELPED]
+    run = read_run(failing.helped)
+    assert (run["failures"], run["process"]) == ([], failing.process)
+    assert f"{HELPED} goes on" not in failing.output
+
+
+def test_a_cell_that_always_fails_is_tried_again_as_often_as_was_said_and_listed(failing):
     assert failing.status == 1
-    run = read_run(failing.folder[name])
+    run = read_run(failing.folder["Breaks-v0"])
     assert run["status"] == "failed"
-    assert failing.calls[f"calls-{name}"] == len(run["failures"]) == 2
-    assert all(reason in failure["error"] for failure in run["failures"])
-    assert reason in ending_line(failing, name)
+    assert failing.calls["calls-Breaks-v0"] == 2
+    lost, raised = (failure["error"] for failure in run["failures"])
+    assert "process was lost" in lost
+    assert "RuntimeError: the physics broke" in raised
+    assert "RuntimeError: the physics broke" in ending_line(failing, "Breaks-v0")
 
 
 def test_the_record_of_a_cell_that_raised_holds_its_traceback(failing):
-    error = read_run(failing.folder["Raises-v0"])["error"]
+    error = read_run(failing.folder["Breaks-v0"])["error"]
     assert error.startswith("Traceback (most recent call last)")
-    assert "raise_always" in error
+    assert "exit_then_raise" in error
 
 
 def test_no_traceback_is_on_the_terminal(failing):
@@ -376,12 +355,15 @@ def test_a_failed_cell_does_not_stop_the_others(failing):
     assert ending_line(failing, "Behaves-v0") is None
 
 
-def test_a_cell_that_raised_once_recovers_to_the_curve_it_would_have_had(failing):
-    run = read_run(failing.folder["RaisesOnce-v0"])
+def test_a_cell_that_lost_its_process_and_raised_recovers_to_the_curve_it_would_have_had(failing):
+    folder = failing.folder["Recovers-v0"]
+    run = read_run(folder)
     assert run["status"] == "finished"
-    (failure,) = run["failures"]
-    assert failure["checkpoint"] > 0
-    assert trace(failing.folder["RaisesOnce-v0"]) == trace(failing.folder["Behaves-v0"])
+    lost, raised = run["failures"]
+    assert "process was lost" in lost["error"]
+    assert f"{folder.name} is started again: its process was lost" in failing.output
+    assert 0 < lost["checkpoint"] <= raised["checkpoint"]
+    assert trace(folder) == trace(failing.folder["Behaves-v0"])
 
 
 def test_a_cell_whose_weights_are_no_longer_finite_fails_and_says_so(failing):
@@ -391,25 +373,9 @@ def test_a_cell_whose_weights_are_no_longer_finite_fails_and_says_so(failing):
     assert "finite" in ending_line(failing, "Diverges-v0")
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_a_trial_that_cannot_even_begin_is_given_up_as_any_other(tmp_path, monkeypatch):
-    calls = tmp_path / "calls"
-
-    class Broken(CellTrainable):
-        """As on a node where something is missing; mended at the fourth attempt."""
-
-        def setup(self, config, job):
-            with calls.open("a") as file:
-                file.write(".")
-            if calls.stat().st_size <= 3:
-                raise ImportError("no such module on this node")
-            super().setup(config, job)
-
-    monkeypatch.setattr(runner, "run_trials", partial(run_trials, trainable=Broken))
-    settings = SETTINGS | {"iterations": 2, "retries": 0}
-    outcome = run_experiment(load_experiment(write(tmp_path, settings=settings)), tmp_path)
-    assert calls.read_text() == "."
-    assert "no such module on this node" in outcome.failed["CartPole-v1_ppo_lpdm_s0"]
+def test_a_trial_that_cannot_even_begin_is_given_up_as_any_other(failing):
+    assert "no such module on this node" in ending_line(failing, "Absent-v0")
+    assert len(read_run(failing.folder["Absent-v0"])["failures"]) == 1
 
 
 # -- disks ----------------------------------------------------------------------------------------
@@ -467,7 +433,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_with_room_it_goes_on(
             assert all(np.isfinite(array).all() for array in np.load(weights).values())
 
     small_disk.remount("size=16m")
-    assert run_here(file, disk, *TWO_CELLS, "--resume") == 0
+    assert run_here(file, disk, *TWO_CELLS, "--resume", *HERE) == 0
     for cell in CELLS[:2]:
         assert trace(folder / cell) == reference[cell]
 
@@ -520,7 +486,7 @@ def test_resume_allows_a_change_of_how_cells_are_run(file, finished):
 
 def test_resume_runs_a_seed_that_was_added_and_leaves_one_that_was_removed(file, finished, capsys):
     before = {cell: contents(finished / "small" / cell) for cell in CELLS}
-    assert run_here(file, finished, "--resume", "--set", "seeds=[1, 2, 3]") == 0
+    assert run_here(file, finished, "--resume", "--set", "seeds=[1, 2, 3]", *HERE) == 0
     printed = capsys.readouterr().out
     assert "new in the file: Hopper-v4_ppo_lpdm_s3" in printed
     assert f"no longer in the file, and left as they are: {CELLS[0]}" in printed

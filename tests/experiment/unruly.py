@@ -1,4 +1,4 @@
-"""Environments that give trouble, for processes that Ray starts."""
+"""Environments and trials that give trouble, for processes that Ray starts."""
 
 import os
 import sys
@@ -6,6 +6,8 @@ import sys
 import gymnasium as gym
 import ray
 from ray import tune
+
+from rllib_lpdm.experiment.trials import CellTrainable
 
 
 class Unruly(gym.Wrapper):
@@ -31,21 +33,28 @@ class Unruly(gym.Wrapper):
         return super().step(action)
 
 
-def raise_always(before):
+def exit_then_raise(before):
+    if not before:
+        os._exit(137)  # as when the kernel is out of memory
     raise RuntimeError("the physics broke")
 
 
-def raise_once(before):
-    if not before:
-        raise RuntimeError("the physics broke")
-
-
-def exit_hard(before):
-    os._exit(137)  # as when the kernel is out of memory
+def exit_raise_behave(before):
+    if before < 2:
+        exit_then_raise(before)
 
 
 def behave(before):
     pass
+
+
+class Unable(CellTrainable):
+    """One environment's cell cannot even begin, as on a node where something is missing."""
+
+    def setup(self, config, job):
+        if config["cell"]["name"].startswith("Absent"):
+            raise ImportError("no such module on this node")
+        super().setup(config, job)
 
 
 def register(name, step, trouble, calls):
