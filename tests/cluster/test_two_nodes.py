@@ -133,5 +133,5 @@ def test_a_run_whose_driver_and_nodes_were_all_killed_is_resumed_on_another_mach
             hosts.kill(host)
         assert status(cell) == "running"
     words = [str(file), "--output", str(tmp_path), "--wandb", "disabled", "--resume"]
-    assert tune.main(words) == 0
+    assert tune.main([*words, "--set", "in_process=true"]) == 0
     assert_complete(tmp_path, reference)
