@@ -78,7 +78,7 @@ class Driver:
         return self._process.wait(timeout)
 
     def resume_line(self):
-        return shlex.split(re.search(r"^  (python -m rllib_lpdm.*)$", self.output(), re.M)[1])
+        return shlex.split(re.search(r"^  (python -m rllib_lpdm\.tune.*)$", self.output(), re.M)[1])
 
     def clean_up(self):
         """Ends what it started; also what a killed driver left."""
