@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rllib_lpdm.algorithms.environments import import_modules
 from rllib_lpdm.cli import complain, positive, program
-from rllib_lpdm.experiment.evaluation import CHECKPOINT_NAMES, Evaluation, load_policy
+from rllib_lpdm.experiment.cell import quiet_environments
+from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy
+from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
 from rllib_lpdm.experiment.spec import EvaluationError
-from rllib_lpdm.experiment.trials import quiet_environments
 from rllib_lpdm.experiment.video import VIDEO_SUFFIXES, has_mp4_encoder
 
 
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return complain(f"--import {error}", 2)
     try:
-        policy = load_policy(options.folder, options.checkpoint)
+        policy = SavedPolicy.load(options.folder, options.checkpoint)
         changed = policy.changed_versions()
         if changed:
             print(f"note: trained with other versions: {'; '.join(changed)}", file=sys.stderr)

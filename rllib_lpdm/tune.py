@@ -10,7 +10,9 @@ from pathlib import Path
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.tables import score_table
 from rllib_lpdm.cli import complain, positive, program
+from rllib_lpdm.experiment.cell import quiet_environments
 from rllib_lpdm.experiment.estimate import plan
+from rllib_lpdm.experiment.folder import Begun, existing_runs, is_throwaway
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import (
     check_environments,
@@ -18,10 +20,9 @@ from rllib_lpdm.experiment.preflight import (
     endless,
     starts_from_files,
 )
-from rllib_lpdm.experiment.runner import Outcome, existing_runs, is_throwaway, run_experiment
+from rllib_lpdm.experiment.runner import Outcome, run_experiment
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
-from rllib_lpdm.experiment.trials import quiet_environments
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.record import RecordError
@@ -60,8 +61,10 @@ def _tune(options: argparse.Namespace) -> int:
         print(f"warning: {name} has no time limit, max_episode_steps gives one", file=sys.stderr)
     mode = resolve_mode(options.wandb)
     if options.dry_run:
-        runs = {} if overwrite else existing_runs(folder, cells)
-        print(plan(cells, folder, runs, offline=mode == "offline"))
+        begun = Begun({}, {}, []) if overwrite else existing_runs(folder, cells)
+        for reason in begun.unusable.values():
+            raise ExperimentError(reason)
+        print(*begun.notes, plan(cells, folder, begun.runs, offline=mode == "offline"), sep="\n")
         return 0
     print(f"{len(cells)} cell{'s' if len(cells) != 1 else ''} into {folder}", flush=True)
     outcome = run_experiment(
@@ -118,7 +121,7 @@ def _not_begun(cells: list[Cell], folder: Path) -> list[Cell]:
     """The cells without a checkpoint; all, where none starts from a file."""
     if not starts_from_files(cells):
         return cells
-    runs = existing_runs(folder, cells)
+    runs = existing_runs(folder, cells).runs
     return [cell for cell in cells if cell.name not in runs or not runs[cell.name].checkpoints]
 
 

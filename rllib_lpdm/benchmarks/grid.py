@@ -14,10 +14,11 @@ from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.provenance import provenance
+from rllib_lpdm.experiment.queue import TrialWatch
 from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment
 from rllib_lpdm.experiment.trackers.follower import CellFollower
 from rllib_lpdm.experiment.trackers.wandb import wandb_follower
-from rllib_lpdm.experiment.trials import TrialWatch, run_trials
+from rllib_lpdm.experiment.trials import run_trials
 from rllib_lpdm.results.columns import column
 from rllib_lpdm.results.iterations import IterationWriter
 

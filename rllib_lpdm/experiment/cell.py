@@ -1,15 +1,18 @@
 """One cell from its first iteration to its last, in whatever process it runs."""
 
 import datetime
+import math
 import os
 import shutil
 import tempfile
 import time
 import traceback
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
@@ -29,6 +32,11 @@ from rllib_lpdm.results.record import Failure, RunRecord, Status
 from rllib_lpdm.results.remote import RemoteCell
 from rllib_lpdm.results.scores import finite, smoothed
 from rllib_lpdm.results.storage import is_remote
+
+
+def quiet_environments() -> None:
+    """Turns off gymnasium's advice to use newer versions: the paper's are asked for by name."""
+    gym.logger.min_level = gym.logger.ERROR
 
 
 class SupersededError(RuntimeError):
@@ -146,6 +154,7 @@ class CellRun:
         rows = self.algo.iteration_rows
         self._check_owner()
         self._log.append(rows)
+        _check_learning(rows)
         for tracker in self._trackers:
             tracker.rows(rows)
         self._reports += 1
@@ -244,6 +253,16 @@ def given_up(run: RunRecord, retries: int) -> bool:
         return False
     last = [f for f in run.failures if f.checkpoint == run.failures[-1].checkpoint]
     return len(last) > retries
+
+
+def _check_learning(rows: Sequence[Mapping[str, float]]) -> None:
+    """Raises FloatingPointError where not one row of a report comes of an update."""
+    if rows and not any(math.isfinite(row["policy_loss"]) for row in rows):
+        raise FloatingPointError(
+            f"every update of iterations {rows[0]['iteration']:.0f} to "
+            f"{rows[-1]['iteration']:.0f} was skipped: rewards or observations of "
+            "the environment are not finite numbers, or too large"
+        )
 
 
 def _restore(algo: LocalAlgorithm, checkpoint: Path) -> None:

@@ -21,6 +21,11 @@ def one_line(text: object, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
+def described(error: BaseException) -> str:
+    """An error's class and message on one line."""
+    return f"{type(error).__name__}: {one_line(str(error), 1000)}"
+
+
 def shown(value: object) -> str:
     """A value as it may stand in a message: at most 80 characters, whatever it is."""
     try:

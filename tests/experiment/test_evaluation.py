@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
-from rllib_lpdm.experiment import evaluation, video
+from rllib_lpdm.experiment import saved, video
 from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.evaluation import evaluate, load_policy
+from rllib_lpdm.experiment.evaluation import SavedPolicy, evaluate
 from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
 from rllib_lpdm.experiment.video import headless_gl
 from rllib_lpdm.results.checkpoints import checkpoints
@@ -133,7 +133,7 @@ def test_best_is_the_checkpoint_of_the_highest_smoothed_return_and_last_the_last
     rows = "".join(f"{k},{value}\n" for k, value in enumerate(returns, 1))
     (copy / "iterations.csv").write_text(f"iteration,episode_return\n{rows}4,77")
 
-    chosen, last = load_policy(copy, "best"), load_policy(copy, "last")
+    chosen, last = SavedPolicy.load(copy, "best"), SavedPolicy.load(copy, "last")
     assert (chosen.iteration, last.iteration) == (best, 3)
     for policy in (chosen, last):
         expected = reversed_policy if policy.iteration == 2 else weights(copy)
@@ -150,16 +150,18 @@ def test_a_cell_that_is_still_trained_is_evaluated_as_far_as_it_is(copy):
 def test_a_checkpoint_that_the_run_drops_meanwhile_is_chosen_again(cartpole, monkeypatch):
     stale = [{3: cartpole / "checkpoints" / "dropped"}]
     monkeypatch.setattr(
-        evaluation, "checkpoints", lambda folder: stale.pop() if stale else checkpoints(folder)
+        saved, "checkpoints", lambda folder: stale.pop() if stale else checkpoints(folder)
     )
-    assert load_policy(cartpole, "last").source == weights_file(cartpole)
+    assert SavedPolicy.load(cartpole, "last").source == weights_file(cartpole)
 
 
 def test_versions_that_have_changed_since_the_training_are_named(copy):
     run = read_run(copy)
-    assert load_policy(copy).changed_versions() == []
+    assert SavedPolicy.load(copy).changed_versions() == []
     write_run(copy, run | {"versions": run["versions"] | {"numpy": "1.0", "ray": "1.0"}})
-    assert load_policy(copy).changed_versions() == [f"numpy '1.0' then, {np.__version__!r} now"]
+    assert SavedPolicy.load(copy).changed_versions() == [
+        f"numpy '1.0' then, {np.__version__!r} now"
+    ]
 
 
 # -- what a folder may not do ---------------------------------------------------------------------
@@ -183,7 +185,7 @@ def test_no_pickle_of_a_checkpoint_is_opened(copy, tmp_path):
     for path in poisoned:
         path.write_bytes(payload)
     evaluate(copy, 1)
-    load_policy(copy).film(tmp_path / "video.gif")
+    SavedPolicy.load(copy).film(tmp_path / "video.gif")
     assert not trace.exists()
 
 
@@ -192,10 +194,10 @@ def test_objects_in_the_weights_are_refused_and_not_unpickled(copy, tmp_path):
     objects = np.array([Payload(trace)], dtype=object)
     np.savez(weights_file(copy), **(weights(copy) | {"policy_head.bias": objects}))
     with pytest.raises(EvaluationError, match=r"weights\.npz is no archive of plain arrays"):
-        load_policy(copy, "last")
+        SavedPolicy.load(copy, "last")
     weights_file(copy).write_bytes(pickle.dumps(Payload(trace)))
     with pytest.raises(EvaluationError, match=r"weights\.npz is no archive of plain arrays"):
-        load_policy(copy, "last")
+        SavedPolicy.load(copy, "last")
     assert not trace.exists()
 
 
@@ -204,7 +206,7 @@ def test_a_module_named_in_the_environment_is_not_imported(copy, tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     write_run(copy, read_run(copy) | {"environment": "planted:CartPole-v1"})
     with pytest.raises(EvaluationError, match="unknown environment 'planted:CartPole-v1'"):
-        load_policy(copy)
+        SavedPolicy.load(copy)
     assert not (tmp_path / "trace").exists()
 
 
@@ -245,7 +247,7 @@ def test_an_archive_of_weights_that_is_none_is_refused(copy, damage):
         with file.open("wb") as opened:
             np.save(opened, np.zeros(3, np.float32))
     with pytest.raises(EvaluationError, match=r"weights\.npz is no archive of plain arrays"):
-        load_policy(copy, "last")
+        SavedPolicy.load(copy, "last")
 
 
 # -- video ----------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ def test_an_archive_of_weights_that_is_none_is_refused(copy, damage):
 
 def test_an_mp4_shows_the_start_and_every_step_of_the_first_episode(cartpole, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
-    policy = load_policy(cartpole)
+    policy = SavedPolicy.load(cartpole)
     episode = policy.film(tmp_path / "video.mp4", seed=2)
     first = policy.evaluate(1, seed=2)
     assert (episode.total_reward(), len(episode)) == (first.returns[0], first.lengths[0])
@@ -265,7 +267,7 @@ def test_an_mp4_shows_the_start_and_every_step_of_the_first_episode(cartpole, tm
 
 
 def test_a_gif_shows_the_episode_in_its_own_time(cartpole, tmp_path):
-    episode = load_policy(cartpole).film(tmp_path / "video.gif", seed=2)
+    episode = SavedPolicy.load(cartpole).film(tmp_path / "video.gif", seed=2)
     frames = imageio.imread(tmp_path / "video.gif")
     assert frames.shape[1:] == (400, 600, 3)
     assert (frames[0] != frames[-1]).any()
@@ -280,7 +282,7 @@ def test_a_mujoco_environment_is_filmed_without_a_display(hopper, tmp_path, monk
         monkeypatch.delenv(name, raising=False)
     if headless_gl() is None:
         pytest.skip("MuJoCo finds no OpenGL library: apt-get install libosmesa6")
-    policy = load_policy(hopper)
+    policy = SavedPolicy.load(hopper)
     episode = policy.film(tmp_path / "video.gif")
     assert episode.total_reward() == policy.evaluate(1).returns[0]
     frames = imageio.imread(tmp_path / "video.gif")
@@ -301,7 +303,7 @@ def test_where_mujoco_cannot_draw_the_message_says_what_to_install(hopper, tmp_p
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(video, "headless_gl", lambda: None)
     with pytest.raises(EvaluationError, match="apt-get install libosmesa6"):
-        load_policy(hopper).film(tmp_path / "video.gif")
+        SavedPolicy.load(hopper).film(tmp_path / "video.gif")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -314,7 +316,7 @@ def test_a_display_that_does_not_open_is_answered_with_the_setting(hopper, tmp_p
 
     monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", unable)
     with pytest.raises(EvaluationError, match=r"no display; set MUJOCO_GL=egl or"):
-        load_policy(hopper).film(tmp_path / "video.gif")
+        SavedPolicy.load(hopper).film(tmp_path / "video.gif")
 
 
 @pytest.mark.parametrize("missing", ["pygame", "imageio_ffmpeg"])
@@ -325,12 +327,12 @@ def test_where_a_package_for_videos_is_missing_the_message_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, missing, None)
     (tmp_path / "video.mp4").write_text("an older one")
     with pytest.raises(EvaluationError, match=r"pip install 'rllib-lpdm\[video\]'"):
-        load_policy(cartpole).film(tmp_path / "video.mp4")
+        SavedPolicy.load(cartpole).film(tmp_path / "video.mp4")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an older one"]
 
 
 def test_a_video_that_cannot_be_written_is_named(cartpole, tmp_path):
-    policy = load_policy(cartpole)
+    policy = SavedPolicy.load(cartpole)
     with pytest.raises(EvaluationError, match=r"nowhere/video\.gif cannot be written"):
         policy.film(tmp_path / "nowhere" / "video.gif")
     with pytest.raises(EvaluationError, match=r"ends in \.mp4 or \.gif"):

@@ -2,8 +2,9 @@
 
 import pytest
 
+from rllib_lpdm.experiment.queue import CellQueue
+from rllib_lpdm.experiment.resources import check_resources, resources
 from rllib_lpdm.experiment.spec import Cell, CellSettings, ExperimentError
-from rllib_lpdm.experiment.trials import CellQueue, _resources, check_resources
 
 
 def cell(**settings):
@@ -12,7 +13,7 @@ def cell(**settings):
 
 def test_a_trial_reserves_one_cpu_for_each_runner_and_each_learner():
     config = CellQueue([cell(cpus=2, env_runners=1, learners=2)]).suggest("trial")
-    assert _resources(config).bundles == [{"CPU": 2.0}, {"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 1.0}]
+    assert resources(config).bundles == [{"CPU": 2.0}, {"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 1.0}]
 
 
 @pytest.mark.parametrize("name", ["cpus", "env_runners", "learners"])

@@ -1,7 +1,9 @@
 """A cell ends the same however often its process was lost on the way."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from rllib_lpdm.analysis.results import read_results
@@ -164,3 +166,129 @@ def test_settings_of_another_algorithm_do_not_keep_a_cell_from_being_resumed(tmp
     assert "clip_param" not in run["settings"]
     write_run(folder, run | {"settings": run["settings"] | {"clip_param": 0.2}})  # as it once was
     assert not run_experiment(grid(0.3), tmp_path, resume=True).failed
+
+
+# -- more iterations than before ------------------------------------------------------------------
+
+
+def test_a_finished_run_is_extended_to_what_a_longer_one_would_have_been(
+    experiment, straight, tmp_path
+):
+    short = load_experiment(experiment.source, ["settings.iterations=3"])
+    assert not run_experiment(short, tmp_path).failed
+    folder = cell_folder(experiment, tmp_path)
+    began = read_run(folder)
+    outcome = run_experiment(experiment, tmp_path, resume=True)
+    assert outcome.finished == [folder.name]
+    assert curves(tmp_path) == straight
+    run = read_run(folder)
+    assert (run["run_id"], run["settings"]["iterations"]) == (began["run_id"], 5)
+    run_experiment(experiment, tmp_path / "whole")
+    ours, theirs = (
+        np.load(newest_checkpoint(cell_folder(experiment, output))[0] / "weights.npz")
+        for output in (tmp_path, tmp_path / "whole")
+    )
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_fewer_iterations_than_a_run_has_are_refused(experiment, tmp_path):
+    interrupt(experiment, tmp_path, 5)
+    short = load_experiment(experiment.source, ["settings.iterations=3"])
+    with pytest.raises(ExperimentError, match="iterations was 5, is 3"):
+        run_experiment(short, tmp_path, resume=True)
+
+
+def test_fewer_iterations_than_were_planned_are_enough_where_no_more_are_done(
+    experiment, straight, tmp_path
+):
+    interrupt(experiment, tmp_path, 2)
+    short = load_experiment(experiment.source, ["settings.iterations=3"])
+    assert not run_experiment(short, tmp_path, resume=True).failed
+    assert curves(tmp_path) == {name: column[:3] for name, column in straight.items()}
+
+
+# -- cells that were damaged or lost files --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two(experiment):
+    """The same experiment with a second seed."""
+    return load_experiment(experiment.source, ["seeds=2"])
+
+
+def edit(**entries):
+    return lambda folder: write_run(folder, read_run(folder) | entries)
+
+
+def no_number(folder):
+    text = (folder / "iterations.csv").read_text()
+    first = text.splitlines()[1].split(",")[3]
+    (folder / "iterations.csv").write_text(text.replace(first, "many", 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "place"),
+    [
+        (edit(settings=None), "run.json", "settings: "),
+        (edit(checkpoints=5), "run.json", "checkpoints: "),
+        (lambda folder: (folder / "run.json").write_text('{"cell": '), "run.json", "damaged"),
+        (no_number, "iterations.csv", "'many'"),
+        (lambda folder: (folder / "iterations.csv").unlink(), "iterations.csv", "has lost"),
+    ],
+)
+def test_a_damaged_cell_is_named_with_its_file_and_the_others_are_trained(
+    two, tmp_path, damage, file, place
+):
+    interrupt(two, tmp_path, 2)
+    first, second = (cell.name for cell in two.cells())
+    damage(tmp_path / "small" / first)
+    outcome = run_experiment(two, tmp_path, resume=True)
+    assert outcome.finished == [second]
+    (reason,) = outcome.failed.values()
+    assert str(tmp_path / "small" / first) in reason
+    assert file in reason
+    assert place in reason
+    assert "delete the" in reason
+
+
+def test_a_folder_that_is_no_checkpoint_disturbs_nothing(experiment, straight, tmp_path):
+    interrupt(experiment, tmp_path, 2)
+    (cell_folder(experiment, tmp_path) / "checkpoints" / "iteration_x").mkdir()
+    assert not run_experiment(experiment, tmp_path, resume=True).failed
+    assert curves(tmp_path) == straight
+
+
+def test_a_finished_cell_that_lost_its_checkpoints_is_named_and_trained_again(
+    experiment, straight, tmp_path, capsys
+):
+    interrupt(experiment, tmp_path, 5)
+    folder = cell_folder(experiment, tmp_path)
+    shutil.rmtree(folder / "checkpoints")
+    outcome = run_experiment(experiment, tmp_path, resume=True)
+    assert outcome.finished == [folder.name]
+    assert f"{folder.name} was finished, but has lost its checkpoint; it begins again" in (
+        capsys.readouterr().out
+    )
+    assert newest_checkpoint(folder)[1] == 5
+    assert curves(tmp_path) == straight
+
+
+def test_a_finished_cell_that_lost_its_rows_is_no_success(experiment, tmp_path):
+    interrupt(experiment, tmp_path, 5)
+    folder = cell_folder(experiment, tmp_path)
+    (folder / "iterations.csv").unlink()
+    with pytest.raises(ExperimentError, match=r"has lost its iterations\.csv; delete the folder"):
+        run_experiment(experiment, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["cell", "report"])
+def test_overwrite_deletes_nothing_where_a_link_stands_among_the_cells(two, tmp_path, kind):
+    interrupt(two, tmp_path, 1)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(cell_folder(two, tmp_path), elsewhere)
+    name = two.cells()[1].name if kind == "cell" else "report"
+    (tmp_path / "small" / name).symlink_to(elsewhere)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ExperimentError, match=f"{name}.*which is a link"):
+        run_experiment(two, tmp_path, overwrite=True)
+    assert set(before) <= set(tmp_path.rglob("*"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.trials import CellTrainable
+from rllib_lpdm.experiment.trainable import CellTrainable
 from tests.algorithms.runs import assert_same_weights, weights
 
 pytestmark = pytest.mark.usefixtures("ray_session")

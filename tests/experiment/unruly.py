@@ -7,7 +7,7 @@ import gymnasium as gym
 import ray
 from ray import tune
 
-from rllib_lpdm.experiment.trials import CellTrainable
+from rllib_lpdm.experiment.trainable import CellTrainable
 
 
 class Unruly(gym.Wrapper):

@@ -1,0 +1,52 @@
+"""What a cell's processes reserve of a machine or a cluster."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray import tune
+
+from rllib_lpdm.experiment.spec import Cell, ExperimentError, RunSettings
+
+
+def check_resources(cells: Sequence[Cell]) -> None:
+    """Refuses cells that this machine cannot hold.
+
+    Raises:
+        ExperimentError: names the setting.
+    """
+    largest = max(cells, key=lambda cell: cell.settings.cpus + helpers(cell.settings))
+    settings = largest.settings
+    needed = settings.cpus + helpers(settings)
+    available = ray.cluster_resources().get("CPU", 0)
+    if needed > available:
+        name = max(("env_runners", "learners"), key=lambda name: int(getattr(settings, name)))
+        name = "cpus" if settings.cpus > available else name
+        raise ExperimentError(
+            f"settings.{name}: {largest.name} needs {needed:g} CPUs, {settings.cpus:g} for itself "
+            f"and one for each runner and learner, but there are {available:.0f}"
+        )
+    for cell in cells:
+        if cell.settings.placement == "STRICT_SPREAD" and helpers(cell.settings):
+            raise ExperimentError(
+                f"settings.placement: {cell.name}: STRICT_SPREAD puts every process on a node of "
+                "its own, and there is one node"
+            )
+
+
+def helpers(settings: RunSettings) -> int:
+    """Processes of a cell beside its own."""
+    return settings.env_runners + settings.learners
+
+
+@functools.cache
+def _bundles(cpus: float, helpers: int, placement: str) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory(
+        [{"CPU": cpus}, *[{"CPU": 1.0}] * helpers], strategy=placement
+    )
+
+
+def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """One bundle for a cell's process, and one CPU for each of its remote runners and learners."""
+    return _bundles(*config["cell"]["resources"])

@@ -1,0 +1,60 @@
+"""Ray for an experiment: in this process alone, on this machine, or on a cluster."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import ray
+
+from rllib_lpdm.experiment.resources import check_resources, helpers
+from rllib_lpdm.experiment.spec import Cell, Experiment, ExperimentError
+
+
+@contextmanager
+def session(experiment: Experiment, cells: Sequence[Cell], address: str | None) -> Iterator[None]:
+    """Ray for an experiment: in this process alone, on this machine, or on a cluster."""
+    if experiment.in_process:
+        others = max(helpers(cell.settings) for cell in cells)
+        with _ray_session(None, num_cpus=1 + others):
+            yield
+    else:
+        with _ray_session(address) as can_grow:
+            if not can_grow:
+                check_resources(cells)
+            yield
+
+
+@contextmanager
+def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[bool]:
+    """Joins a cluster, or starts Ray on this machine for as long as the context lasts.
+
+    Yields:
+        Whether it is a cluster, which may have nodes later that it has not now.
+    """
+    if os.environ.get("RAY_ADDRESS") == "":
+        del os.environ["RAY_ADDRESS"]
+    address = address or os.environ.get("RAY_ADDRESS")
+    if ray.is_initialized():
+        yield len(ray.nodes()) > 1
+        return
+    if not sys.stdout.isatty():  # Ray's messages would be coloured in a log, too
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    print(f"joining the Ray cluster at {address}" if address else "starting Ray", flush=True)
+    try:
+        ray.init(
+            address=address or "local",  # else it would join any Ray that runs on this machine
+            num_cpus=None if address else num_cpus,
+            include_dashboard=None if address else False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise ExperimentError(
+            f"no Ray cluster at {address}: {error}" if address else f"Ray did not start: {error}"
+        ) from error
+    try:
+        yield address is not None
+    finally:
+        ray.shutdown()
