@@ -55,7 +55,7 @@ def test_a_throwaway_run_replaces_its_own_former_results_and_no_others(tmp_path,
     file = write(tmp_path, "small.yaml", throwaway=True)
     heir = write(tmp_path, "heir.yaml", extends="small.yaml", name="small")
     folder = tmp_path / "small"
-    cell = folder / "CartPole-v1_ppo_lpdm_s7"
+    cell = folder / "CartPole-v1_ppo_lpdm_s0"
     cell.mkdir(parents=True)
     (cell / "run.json").write_text("{}")
     plan, thesis = folder / ".experiment.json", folder / "thesis.txt"
