@@ -3,6 +3,7 @@
 import numpy as np
 
 from rllib_lpdm import PPOConfig, ReinforceConfig
+from rllib_lpdm.algorithms.internals import on_learners
 
 
 def config(algorithm="reinforce", environment="CartPole-v1", seed=0, **settings):
@@ -29,9 +30,14 @@ def without_time(row):
     return {name: value for name, value in row.items() if name != "seconds"}
 
 
+def learner_of(algo):
+    """The one learner, where it is in this process."""
+    return on_learners(algo.learner_group, lambda learner: learner)
+
+
 def weights(algo):
     """All parameters and optimizer states of the learner, as one flat dict of arrays."""
-    learner = algo.learner_group._learner
+    learner = learner_of(algo)
     arrays = {f"weights/{k}": v for k, v in learner.actor_critic.state_dict().items()}
     for name, optimizer in learner.optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():

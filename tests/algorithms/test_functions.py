@@ -11,7 +11,7 @@ import torch
 from rllib_lpdm.algorithms.functions import black_box_function, metric_function
 from rllib_lpdm.local_learning.activations import ACTIVATIONS
 from rllib_lpdm.local_learning.black_boxes import quantise, sign
-from tests.algorithms.runs import assert_same_weights, config, train, weights
+from tests.algorithms.runs import assert_same_weights, config, learner_of, train, weights
 
 HERE = "tests.algorithms.test_functions"
 OWN = f"{HERE}.coarse"
@@ -163,7 +163,7 @@ def test_evaluation_sees_the_black_box_and_the_activation():
     algo = config(black_box="sign", activation="elu").build_algo()
     train(algo, 1)
     (episode,) = algo.env_runner.sample(num_episodes=1, explore=False)
-    module = algo.learner_group._learner.actor_critic
+    module = learner_of(algo).actor_critic
     with torch.no_grad():
         observations = torch.from_numpy(episode.observations[:-1])
         hidden = torch.nn.functional.elu(module.encoder.layers[0](observations))

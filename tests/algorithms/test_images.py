@@ -10,7 +10,7 @@ from torch.nn import functional
 from rllib_lpdm.algorithms.module import TorchPolicy
 from rllib_lpdm.algorithms.preparation import OBSERVATIONS
 from tests.algorithms.lake import CONVOLUTIONS, LAKE, Lake, images
-from tests.algorithms.runs import assert_same_weights, config, train, weights
+from tests.algorithms.runs import assert_same_weights, config, learner_of, train, weights
 
 PPO = {"episodes_per_iteration": 2, **LAKE}
 
@@ -133,7 +133,7 @@ def test_every_method_moves_what_it_trains_and_reports_every_layer(ray_session, 
     before = algo.numpy_weights()
     episodes = algo.env_runner.rollout(algo.get_module().numpy_policy(), 0, [0])
     episodes[0].rewards[-1] = 1.0  # one that reaches the goal, or nothing is to be learned
-    metrics = algo.learner_group._learner.learn(list(episodes.values()), 0)
+    metrics = learner_of(algo).learn(list(episodes.values()), 0)
     after = algo.numpy_weights()
     moved = {n for n in after if n.startswith("encoder") and (before[n] != after[n]).any()}
     layers = len(CONVOLUTIONS) + 1

@@ -10,7 +10,7 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.ppo import clipped_loss
-from tests.algorithms.runs import assert_same_weights, config, weights
+from tests.algorithms.runs import assert_same_weights, config, learner_of, weights
 from tests.pairwise import pairwise
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 def _learner(algorithm, environment="CartPole-v1", **settings):
     algo = config(algorithm, environment, **settings).build_algo()
-    return algo, algo.learner_group._learner
+    return algo, learner_of(algo)
 
 
 def _episodes(algo, count=1):

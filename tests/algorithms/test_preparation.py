@@ -20,7 +20,7 @@ from rllib_lpdm.algorithms.preparation import (
     recorded_observations,
 )
 from rllib_lpdm.local_learning import LocalMLP
-from tests.algorithms.runs import assert_same_weights, config, train, weights
+from tests.algorithms.runs import assert_same_weights, config, learner_of, train, weights
 
 
 class Bomb:
@@ -322,7 +322,7 @@ def test_a_missing_file_is_named_at_the_first_iteration(ray_session, tmp_path):
 def _pretrained(recorded, **settings):
     settings = {"pretrain_epochs": 5, "pretrain_batch_size": 20} | settings
     algo = config(pretrain_from=recorded, **settings).build_algo()
-    learner = algo.learner_group._learner
+    learner = learner_of(algo)
     metrics = learner.prepare()
     state = weights(algo)
     algo.stop()

@@ -11,7 +11,7 @@ from ray.tune.registry import register_env
 
 from rllib_lpdm import PPOConfig, ReinforceConfig
 from rllib_lpdm.algorithms import Reinforce
-from tests.algorithms.runs import config, train
+from tests.algorithms.runs import config, learner_of, train
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -139,7 +139,7 @@ def test_the_numpy_policy_equals_the_torch_module_to_1e_6(environment):
 def test_rollouts_act_with_the_weights_of_the_last_update():
     algo = config().build_algo()
     train(algo, 1)
-    learner_module = algo.learner_group._learner.actor_critic
+    learner_module = learner_of(algo).actor_critic
     observation = np.ones(4, np.float32)
     expected = learner_module.policy_head(learner_module.features(torch.ones(1, 4)))[0]
     acted = learner_module.numpy_policy()(observation)
@@ -287,7 +287,7 @@ def test_callbacks_are_called_and_do_not_change_the_run(runners):
 def test_a_truncated_episode_is_told_apart_and_bootstrapped_only_then():
     settings = {"bootstrap_truncated": True, "return_normalization": "running"}
     algo = config("ppo", Torque, **settings).build_algo()
-    learner = algo.learner_group._learner
+    learner = learner_of(algo)
     policy = learner.actor_critic.numpy_policy()
     truncated = algo.env_runner.rollout(policy, 0, [0])[0]
     assert not truncated.terminated
