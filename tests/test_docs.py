@@ -20,7 +20,7 @@ PYTHON = [
     pytest.param(code, id=f"{page.stem}-{number}")
     for page in PAGES[2:]
     for number, (language, code) in enumerate(BLOCK.findall(TEXTS[page]))
-    if language == "python"
+    if language == "python" and code not in TEXTS[PAGES[0]]  # the README's have their test
 ]
 COMMANDS = ("tune", "report", "evaluate", "benchmark")
 

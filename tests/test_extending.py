@@ -45,7 +45,8 @@ def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path):
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
     imports = ("--import", "walks", "--import", "lines")
-    run("rllib_lpdm.tune", "extended.yaml", *imports, "--wandb", "disabled")
+    quietly = ("--set", "in_process=true", "--wandb", "disabled")
+    run("rllib_lpdm.tune", "extended.yaml", *imports, *quietly)
     cells = sorted((tmp_path / "results" / "extended").glob("*/run.json"))
     assert [cell.parent.name for cell in cells] == [
         f"short-walk_{algorithm}_{method}_s0"
