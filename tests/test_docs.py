@@ -67,6 +67,12 @@ def test_every_option_that_a_page_gives_a_command_exists(command, capsys):
     assert given <= known
 
 
+def test_the_layout_names_every_module():
+    words = set(re.findall(r"\w+", TEXTS[DOCS / "layout.md"]))
+    modules = {path.stem for path in (ROOT / "rllib_lpdm").rglob("*.py")} - {"__init__"}
+    assert modules <= words
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "--nitpicky", "--fail-on-warning", "--keep-going"]
