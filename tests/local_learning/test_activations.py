@@ -42,6 +42,13 @@ def test_the_derivative_by_hand_equals_autograd(name):
     torch.testing.assert_close(activation.backward(upstream, passed_in), expected)
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_function_for_acting_is_that_of_torch(name):
+    z = preactivations().float()
+    acting = torch.from_numpy(ACTIVATIONS[name].in_numpy(z.numpy().copy()))
+    torch.testing.assert_close(acting, EXPECTED[name](z), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["tanh", "relu", "leaky_relu", "elu"])
 def test_no_second_tensor_is_made_where_the_output_gives_the_derivative(name):
     z = preactivations()

@@ -180,6 +180,18 @@ def test_a_function_that_returns_the_wrong_shape_is_refused_with_both():
         pairwise_distances(torch.ones(4, 2), lambda x: x @ x.t())
 
 
+def test_a_function_without_a_derivative_is_refused_where_one_is_needed():
+    rows, nothing = torch.ones(3, 2), torch.zeros(3)
+    with pytest.raises(ValueError, match="not differentiable"):
+        pairwise_distances_gradient(nothing, rows, nothing, lambda x: torch.pdist(x.detach()))
+
+
+def test_a_gradient_or_distances_of_other_pairs_are_refused_with_both_numbers():
+    rows = torch.ones(4, 2)
+    with pytest.raises(ValueError, match=r"4 rows have 6 pairs.*\(5,\).*\(6,\)"):
+        pairwise_distances_gradient(torch.zeros(5), rows, torch.zeros(6))
+
+
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3, 4)])
 def test_rows_that_are_no_matrix_are_refused_with_their_shape(shape):
     rows = torch.zeros(shape)
