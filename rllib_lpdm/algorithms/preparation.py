@@ -10,10 +10,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_lpdm.results.checkpoints import checkpoints, read_arrays
+from rllib_lpdm.results.layout import WEIGHTS_FILE
+from rllib_lpdm.results.messages import one_line
+
 Array = NDArray[Any]
 
-WEIGHTS_FILE = "weights.npz"
-CHECKPOINT_PATTERN = f"checkpoints/iteration_*/{WEIGHTS_FILE}"
 MINARI_FILE = Path("data") / "main_data.hdf5"
 OBSERVATIONS = "observations"
 
@@ -40,7 +42,8 @@ def hidden_weights(source: str | Path) -> tuple[Path, dict[str, Array]]:
     """
     path = Path(source)
     if os.path.isdir(path):  # Path.is_dir() raises where a name is too long
-        found = [path / WEIGHTS_FILE, *sorted(path.glob(CHECKPOINT_PATTERN), reverse=True)]
+        folders = [path, *reversed(checkpoints(path).values())]
+        found = (folder / WEIGHTS_FILE for folder in folders)
         path = next((file for file in found if file.is_file()), path)
     if not os.path.isfile(path):
         what = f"holds no {WEIGHTS_FILE}, nor checkpoints" if os.path.isdir(path) else "is missing"
@@ -178,16 +181,7 @@ def _minari_observations(folder: Path) -> Iterator[Array]:
 
 
 def _arrays(path: Path, setting: str) -> dict[str, Array]:
-    """The arrays of an archive, none of which may need unpickling."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array, not an .npz archive of named ones")
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise ValueError("it holds other things than arrays")
-        return arrays
-    except Exception as error:  # a damaged archive raises whatever its layers meet
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{setting}: {path} cannot be read: {reason}") from None
+        return read_arrays(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{setting}: {path} cannot be read: {one_line(error)}") from None

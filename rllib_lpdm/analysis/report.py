@@ -20,6 +20,7 @@ from rllib_lpdm.analysis.scores import (
 from rllib_lpdm.analysis.settings import HOW_RUN
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
+from rllib_lpdm.results.layout import RUN_FILE
 
 APPENDICES = {
     "appendix_a": "Figure A1: sparse distance matrices",
@@ -157,7 +158,7 @@ def _holds_cells(folder: Path) -> bool:
 
 def _is_cell(folder: Path) -> bool:
     try:
-        return (folder / "run.json").is_file()
+        return (folder / RUN_FILE).is_file()
     except OSError:
         return False
 

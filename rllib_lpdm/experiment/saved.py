@@ -20,7 +20,7 @@ from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment.faults import unknown_environment
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
-from rllib_lpdm.results.checkpoints import best_iteration, checkpoints
+from rllib_lpdm.results.checkpoints import best_iteration, checkpoints, read_arrays
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, cell_folders
 from rllib_lpdm.results.messages import one_line, shown, unknown_name
@@ -177,19 +177,13 @@ def _returns(file: Path) -> list[float]:
 def _read_weights(file: Path) -> dict[str, Array]:
     """The arrays of an archive, none of which may need unpickling."""
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array")
-        with archive:
-            weights = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a damaged archive raises whatever its layers meet
+        weights = read_arrays(file)
+    except ValueError as error:
         raise EvaluationError(
-            f"{file} is no archive of plain arrays, and nothing else is loaded: {one_line(error)}"
+            f"{file} is no archive of plain arrays, and nothing else is loaded: {error}"
         ) from None
     for name, value in weights.items():
-        if not isinstance(value, np.ndarray) or value.dtype != np.float32:
+        if value.dtype != np.float32:
             raise EvaluationError(f"{file}: {shown(name)} is no array of float32 numbers")
         if not np.isfinite(value).all():
             raise EvaluationError(f"{file}: {shown(name)} has values that are not finite")

@@ -16,6 +16,7 @@ from rllib_lpdm.results.layout import (
     checkpoint_iteration,
     checkpoint_name,
 )
+from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.scores import finite, smoothed
 
 
@@ -97,6 +98,28 @@ def save_checkpoint(
         if iteration not in (best, algo.iterations_done):
             shutil.rmtree(path)
     return final
+
+
+def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` archive by name; one that would need unpickling is refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is anything else than an archive of plain arrays.
+    """
+    try:
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array, not an .npz archive of named ones")
+        with archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever its layers meet
+        raise ValueError(one_line(error)) from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError("it holds other things than arrays")
+    return arrays
 
 
 def drop_unfinished_checkpoints(folder: Path) -> None:
