@@ -9,8 +9,9 @@ from upath import UPath
 
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.report import ReportError, analyse
-from rllib_lpdm.cli import program
+from rllib_lpdm.cli import complain, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
+from rllib_lpdm.results.messages import one_line
 
 SHOWN = 10  # notes on the terminal; the page has all
 
@@ -28,14 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise ReportError(f"{options.results}: say with --output where the report goes")
         page = write(report, options.output or Path(options.results) / REPORT_FOLDER)
     except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return complain(error, 2)
     except OSError as error:
-        print(f"error: {options.results} cannot be read ({error.strerror})", file=sys.stderr)
-        return 2
+        return complain(f"{options.results} cannot be read ({error.strerror})", 2)
     notes = [*filter(None, [report.caution]), *report.notes]
     for note in notes[:SHOWN]:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note, 600)}", file=sys.stderr)
     if len(notes) > SHOWN:
         print(f"and {len(notes) - SHOWN} more notes, in the page", file=sys.stderr)
     cells, missing = len(report.results.cells), len(report.results.missing)

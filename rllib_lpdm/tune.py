@@ -12,7 +12,7 @@ from rllib_lpdm.analysis.tables import score_table
 from rllib_lpdm.cli import complain, positive, program
 from rllib_lpdm.experiment.cell import quiet_environments
 from rllib_lpdm.experiment.estimate import plan
-from rllib_lpdm.experiment.folder import Begun, existing_runs, is_throwaway
+from rllib_lpdm.experiment.folder import Begun, existing_runs
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import (
     check_environments,
@@ -25,6 +25,7 @@ from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RecordError
 from rllib_lpdm.results.storage import StorageError, is_remote, results_folder
 
@@ -53,7 +54,7 @@ def _tune(options: argparse.Namespace) -> int:
     logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     check_environments(experiment.environments)
     folder = results_folder(options.output) / experiment.name
-    replaces = experiment.throwaway and not options.resume and is_throwaway(folder)
+    replaces = experiment.throwaway and not options.resume and Plan.read(folder).throwaway
     overwrite = options.overwrite or replaces
     continues = options.resume or (options.dry_run and not overwrite)
     check_networks(_not_begun(cells, folder) if continues else cells)

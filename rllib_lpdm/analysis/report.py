@@ -20,7 +20,7 @@ from rllib_lpdm.analysis.scores import (
 from rllib_lpdm.analysis.settings import HOW_RUN
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
-from rllib_lpdm.results.layout import RUN_FILE
+from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 
 APPENDICES = {
     "appendix_a": "Figure A1: sparse distance matrices",
@@ -84,7 +84,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
                 "is a cell; name the experiment's folder, which it lies in"
                 if _is_cell(folder)
                 else "holds no cell that has finished an iteration; a cell is a folder with "
-                "run.json and iterations.csv"
+                f"{RUN_FILE} and {ITERATIONS_FILE}"
             )
             + "".join(f"\n  {note}" for note in results.notes[:10])
         )

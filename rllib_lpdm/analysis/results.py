@@ -1,6 +1,5 @@
 """Reads the cells of a results folder."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -11,8 +10,9 @@ import numpy as np
 
 from rllib_lpdm.analysis.paper import in_paper_order
 from rllib_lpdm.results.iterations import RETURN, read_columns
-from rllib_lpdm.results.layout import ITERATIONS_FILE, PLAN_FILE, RUN_FILE
+from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RecordError, RunRecord
 from rllib_lpdm.results.scores import Floats, finite
 
@@ -201,12 +201,10 @@ def _missing(folder: Path, cells: Sequence[CellResult]) -> tuple[list[str], list
     It stands in a file beside the cells. Where that was not copied along, it is what the cells that
     are there cross to.
     """
-    try:
-        planned = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["cells"]
+    planned = Plan.read(folder).cells
+    if planned is not None:
         have = {cell.run.cell for cell in cells}
-        return [str(name) for name in planned if name not in have], []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
+        return [name for name in planned if name not in have], []
     places = {(c.run.environment, c.run.algorithm, c.series, c.run.seed) for c in cells}
     crossed = product(
         dict.fromkeys(cell.run.environment for cell in cells),

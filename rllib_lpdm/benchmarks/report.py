@@ -1,6 +1,5 @@
 """The report of the paper's whole grid: how long it takes on two cores, and how much memory."""
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.results.columns import column
-from rllib_lpdm.results.layout import ITERATIONS_FILE, PLAN_FILE
+from rllib_lpdm.results.layout import ITERATIONS_FILE
+from rllib_lpdm.results.plan import Plan
 
 ITERATIONS = 5000
 SEEDS = 10
@@ -72,7 +72,7 @@ def _write_grid(folder: Path, iterations: int, seeds: int) -> None:
                 folder / cell.name / ITERATIONS_FILE,
                 pa.csv.WriteOptions(quoting_style="none"),
             )
-    (folder / PLAN_FILE).write_text(json.dumps({"cells": names}))
+    Plan(names).write(folder)
 
 
 def _columns(random: np.random.Generator, iterations: int, method: str) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
@@ -14,6 +14,7 @@ from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.record import RunRecord
 
 PROBE_SECONDS = 0.1
+PROBE_STEPS = 1000  # of an episode that nothing else may end
 CHECKPOINTS_KEPT = 2  # the last and the best
 CHECKPOINT_FILES = 57_000  # bytes of a checkpoint besides its numbers: RLlib's records and names
 SCALAR_EVENT = 28  # bytes of one value in a TensorBoard file
@@ -96,6 +97,10 @@ def _costs(cells: Sequence[Cell], runs: Mapping[str, RunRecord], offline: bool) 
 
 def probe(cell: Cell) -> Probe:
     """Trains a kind of cell for a moment, in this process and without Ray."""
+    spec = cell.maker.spec
+    if spec.time_limit is None:
+        limited = spec.model_copy(update={"max_episode_steps": PROBE_STEPS})
+        cell = replace(cell, environment_spec=limited)
     config = algorithm_config(cell)
     # The default connectors are unused, and slow to build.
     config.learners(num_learners=0, add_default_connectors_to_learner_pipeline=False)

@@ -102,7 +102,7 @@ def _path(location: tuple[Any, ...], content: Any) -> list[Any]:
     The last one may be what is missing: a key, or an item of a list that is too short.
     """
     path = []
-    for part in location:
+    for part in (part for part in location if part != "[key]"):
         in_mapping = isinstance(content, dict)
         in_list = isinstance(content, (list, tuple)) and isinstance(part, int)
         missing = part == location[-1] and (in_mapping or in_list)

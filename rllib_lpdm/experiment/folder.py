@@ -1,6 +1,5 @@
 """An experiment's folder: locked, checked against the experiment, and listed."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,9 @@ from rllib_lpdm.results.layout import (
     checkpoint_iteration,
     checkpoint_name,
 )
+from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RunRecord, read_runs
-from rllib_lpdm.results.storage import is_remote, write_whole
+from rllib_lpdm.results.storage import is_remote
 
 OURS = (PLAN_FILE, WANDB, REPORT_FOLDER)  # what is in the folder besides cells
 
@@ -130,21 +130,10 @@ def _locked(folder: Path) -> Any:
     return lock
 
 
-def is_throwaway(folder: Path) -> bool:
-    """Whether what a folder holds is of a run that said itself that it has no value."""
-    try:
-        plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
-        return isinstance(plan, dict) and plan.get("throwaway") is True
-    except (OSError, ValueError, RecursionError):
-        return False
-
-
 def write_plan(folder: Path, experiment: Experiment, cells: Sequence[Cell]) -> None:
     """Lists the cells, so that a later ``--resume`` can say what was added."""
-    plan = {"throwaway": experiment.throwaway, "cells": [cell.name for cell in cells]}
-    text = json.dumps(plan) + "\n"
     with _disk_errors_explained(folder):
-        write_whole(folder / PLAN_FILE, text.encode())
+        Plan([cell.name for cell in cells], experiment.throwaway).write(folder)
 
 
 # -- the cells in it ------------------------------------------------------------------------------
@@ -167,7 +156,8 @@ class Begun:
 
     @property
     def finished(self) -> set[str]:
-        return {name for name, run in self.runs.items() if run.status == "finished"}
+        done = {name for name, run in self.runs.items() if run.status == "finished"}
+        return done - self.unusable.keys()
 
 
 def existing_runs(folder: Path, cells: Sequence[Cell]) -> Begun:
@@ -259,16 +249,14 @@ _DEFAULTS = CellSettings.model_validate({}).of_training()
 
 def say_what_resumes(folder: Path, cells: Sequence[Cell], begun: Begun) -> None:
     """Prints how many cells are finished and go on, and how the plan has changed."""
-    try:
-        planned = set(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["cells"])
-    except (OSError, ValueError, KeyError, TypeError):  # an older folder, or a new one
-        planned = set(begun.runs)
+    planned = set(begun.runs) if (plan := Plan.read(folder).cells) is None else set(plan)
     names = {cell.name for cell in cells}
     unfinished = names - begun.finished - begun.unusable.keys()
     continued = sum(bool(begun.runs[name].checkpoints) for name in unfinished & begun.runs.keys())
     print(
         f"resuming: {len(begun.finished)} of {len(cells)} cells are finished already, "
         f"{continued} go on from a checkpoint, {len(unfinished) - continued} begin"
+        + (f", {len(begun.unusable)} cannot go on" if begun.unusable else "")
     )
     for note in begun.notes:
         print(note)

@@ -141,7 +141,7 @@ def _apply_changes(files: dict[Path, ExperimentFile], changes: Sequence[str]) ->
             raise ExperimentError(f"{place}: {key} is a setting, write settings.{key}=...")
         elif key not in CHANGEABLE:
             every = [*CHANGEABLE, *(f"settings.{name}" for name in CellSettings.model_fields)]
-            near = difflib.get_close_matches(key[:80], every, n=1)
+            near = [] if head == "settings" else difflib.get_close_matches(key[:80], every, n=1)
             known = near or [*CHANGEABLE, "settings.NAME"]
             raise ExperimentError(f"{place}: {unknown_key(key, known, 'path')}")
         elif value is None:

@@ -135,11 +135,6 @@ def metric_of(column: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (column, None)
 
 
-def layer_of(column: str) -> int | None:
-    """The number of the layer that a column is of; None where it is of no single one."""
-    return metric_of(column)[1]
-
-
 def of_layers(metric: str, columns: Iterable[str]) -> dict[int, str]:
     """Those of some columns that hold a layer's metric, by the layer's number, in order."""
     found = {layer: name for name in columns for of, layer in [metric_of(name)] if of == metric}

@@ -166,7 +166,7 @@ DANGEROUS = {
     "name that escapes": (GOOD + "name: ../x\n", ["name: ", "'../x'"]),
     "absolute name": (GOOD + "name: /tmp/x\n", ["name: ", "'/tmp/x'"]),
     "parent as a name": (GOOD + "name: ..\n", ["name: ", "'..'"]),
-    "variant that escapes": (GOOD + "variants: {../x: {lr: 1}}\n", ["variants", "letters, digits"]),
+    "variant that escapes": (GOOD + "variants: {../x: {lr: 1}}\n", ["variants.../x: may have"]),
     "environment's name that escapes": (
         environment("{id: Acrobot-v1, name: ../x}"),
         ["environments[1].name: ", "letters, digits", "'../x'"],

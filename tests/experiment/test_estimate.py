@@ -3,6 +3,7 @@
 import gymnasium as gym
 import pytest
 import ray
+from gymnasium.envs.registration import EnvSpec
 
 from rllib_lpdm import tune
 from rllib_lpdm.algorithms.methods import METHODS
@@ -66,11 +67,18 @@ def test_a_grid_that_is_finished_costs_nothing(tmp_path):
 def test_an_environment_without_a_time_limit_is_named_and_not_counted(
     tmp_path, measured, monkeypatch
 ):
-    monkeypatch.setitem(gym.registry, "Endless-v0", gym.envs.registration.EnvSpec("Endless-v0"))
+    monkeypatch.setitem(gym.registry, "Endless-v0", EnvSpec("Endless-v0"))
     cells = load_experiment(write(tmp_path, environments=["CartPole-v1", "Endless-v0"])).cells()
     text = planned(cells, tmp_path / "grid")
     assert f"at most {2 * 4 * 500:,} environment steps" in text
     assert "steps and hours without Endless-v0, which has no time limit" in text
+
+
+def test_of_an_environment_that_never_ends_a_part_is_measured(monkeypatch):
+    endless = EnvSpec("Endless-v0", "gymnasium.envs.classic_control:PendulumEnv")
+    monkeypatch.setitem(gym.registry, endless.id, endless)
+    settings = CellSettings(iterations=4, hidden_sizes=[4])
+    assert probe(Cell(endless.id, "reinforce", "lpdm", 0, settings)).seconds_per_step > 0
 
 
 def test_cells_that_are_alike_are_measured_once(tmp_path, measured, monkeypatch):

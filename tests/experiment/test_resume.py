@@ -273,12 +273,18 @@ def test_a_finished_cell_that_lost_its_checkpoints_is_named_and_trained_again(
     assert curves(tmp_path) == straight
 
 
-def test_a_finished_cell_that_lost_its_rows_is_no_success(experiment, tmp_path):
+def test_a_finished_cell_that_lost_its_rows_is_no_success(experiment, two, tmp_path, capsys):
     interrupt(experiment, tmp_path, 5)
     folder = cell_folder(experiment, tmp_path)
     (folder / "iterations.csv").unlink()
     with pytest.raises(ExperimentError, match=r"has lost its iterations\.csv; delete the folder"):
         run_experiment(experiment, tmp_path, resume=True)
+    outcome = run_experiment(two, tmp_path, resume=True)
+    assert outcome.finished == [two.cells()[1].name]
+    assert list(outcome.failed) == [folder.name]
+    assert "0 of 2 cells are finished already, 0 go on from a checkpoint, 1 begin, 1 cannot" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("kind", ["cell", "report"])

@@ -10,7 +10,6 @@ from rllib_lpdm.results.columns import (
     COLUMNS,
     column,
     columns_table,
-    layer_of,
     metric_name,
     metric_of,
     of_layers,
@@ -55,7 +54,6 @@ def test_a_column_of_a_layer_is_made_and_taken_apart_again():
     for metric in ("distance_loss", "distance_error", "grad_norm_hidden"):
         for layer in (1, 12):
             assert metric_of(column(metric, layer)) == (metric, layer)
-            assert layer_of(column(metric, layer)) == layer
     with pytest.raises(KeyError, match="'episode_return' is no metric of a layer"):
         column("episode_return", 1)
 
@@ -63,7 +61,6 @@ def test_a_column_of_a_layer_is_made_and_taken_apart_again():
 @pytest.mark.parametrize("name", ["episode_return", "kl", "grad_norm_hidden", "x_", "x_-1", "_1"])
 def test_what_ends_in_no_number_is_of_no_layer(name):
     assert metric_of(name) == (name, None)
-    assert layer_of(name) is None
 
 
 def test_columns_of_layers_are_found_by_the_number_of_the_layer():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 from rllib_lpdm.results.iterations import Follower
-from rllib_lpdm.results.layout import ITERATIONS_FILE
+from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.record import RunRecord
 
 NEEDED = {"iteration", "env_steps", "episode_return", "seconds"}  # columns
@@ -197,7 +197,7 @@ class _Cell:
         except (OSError, ValueError) as error:
             raise _CellError(error) from error
         if record is not None and not record.run_id:
-            raise _CellError("run.json lacks run_id")
+            raise _CellError(f"{RUN_FILE} lacks run_id")
         return record
 
     def new_rows(self) -> list[dict[str, float]]:
