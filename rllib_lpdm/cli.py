@@ -52,6 +52,18 @@ def complain(error: object, status: int) -> int:
     return status
 
 
+def add_import_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--import``, whose modules are ``imports`` of the options."""
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="imports",
+        metavar="MODULE",
+        help="import a module that registers environments; can be given again",
+    )
+
+
 def positive(text: str) -> int:
     """An argument that counts something."""
     number = int(text)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rllib_lpdm.algorithms.environments import import_modules
-from rllib_lpdm.cli import complain, positive, program
+from rllib_lpdm.cli import add_import_option, complain, positive, program
 from rllib_lpdm.experiment.cell import quiet_environments
 from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
@@ -105,14 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "video.gif where no MP4 encoder is installed",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the returns to FILE too")
-    parser.add_argument(
-        "--import",
-        action="append",
-        default=[],
-        dest="imports",
-        metavar="MODULE",
-        help="import a module that registers the environment; can be given again",
-    )
+    add_import_option(parser)
     return parser
 
 

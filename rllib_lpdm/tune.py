@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.tables import score_table
-from rllib_lpdm.cli import complain, positive, program
+from rllib_lpdm.cli import add_import_option, complain, positive, program
 from rllib_lpdm.experiment.cell import quiet_environments
 from rllib_lpdm.experiment.estimate import plan
 from rllib_lpdm.experiment.folder import Begun, existing_runs
@@ -160,14 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH=VALUE",
         help="change an entry: seeds=5, environments=[Hopper-v4], settings.iterations=200",
     )
-    parser.add_argument(
-        "--import",
-        action="append",
-        default=[],
-        dest="imports",
-        metavar="MODULE",
-        help="import a module that registers environments; can be given again",
-    )
+    add_import_option(parser)
     parser.add_argument(
         "--output",
         default="results",

@@ -20,7 +20,7 @@ from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.algorithms.settings import Settings
-from rllib_lpdm.results.messages import unknown_name
+from rllib_lpdm.results.messages import fault, unknown_name
 
 WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, without effect here
 
@@ -76,7 +76,7 @@ class LocalConfig(AlgorithmConfig):
         super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])
-        searched = {name for name in own if is_searched(getattr(self, name))}
+        searched = self._searched(own)
         if "method" not in searched:
             self._check_method()
         settings = self._validated(self.settings_class.model_fields.keys() - searched)
@@ -120,7 +120,10 @@ class LocalConfig(AlgorithmConfig):
         try:
             return self.settings_class(**{name: getattr(self, name) for name in names})
         except pydantic.ValidationError as error:
-            raise ValueError(f"training(): {describe(error)}") from None
+            raise ValueError(f"training(): {fault(error)}") from None
+
+    def _searched(self, names: Iterable[str]) -> set[str]:
+        return {name for name in names if is_searched(getattr(self, name))}
 
     def validate(self) -> None:
         """RLlib's checks, then the settings', then what this package does not do.
@@ -132,6 +135,10 @@ class LocalConfig(AlgorithmConfig):
             raise ValueError(
                 "environment(): no environment was named; say, for example, "
                 f"{type(self).__name__}().environment('CartPole-v1')"
+            )
+        for name in sorted(self._searched(("method", "seed", *self.settings_class.model_fields))):
+            raise ValueError(
+                f"{name} is for Tune to choose: give it a value, or the config to a Tuner"
             )
         _check_seed(self.seed)
         stay_silent_on_the_api_stack(self)
@@ -240,10 +247,3 @@ def _check_seed(seed: Any) -> None:
         raise ValueError(f"debugging(seed={seed!r}): the seed must be a whole number")
     if seed is not None and seed < 0:
         raise ValueError(f"debugging(seed={seed}): the seed must not be negative")
-
-
-def describe(error: pydantic.ValidationError) -> str:
-    """The first fault of a validation as one sentence, with its place."""
-    fault = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    return f"{place}: {fault['msg']}, got {fault['input']!r}"

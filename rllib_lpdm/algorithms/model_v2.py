@@ -18,13 +18,12 @@ import torch
 from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
-from rllib_lpdm.algorithms.config import describe
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import observation_size
 from rllib_lpdm.algorithms.settings import Settings
 from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
 from rllib_lpdm.results.columns import column
-from rllib_lpdm.results.messages import unknown_name
+from rllib_lpdm.results.messages import fault, unknown_name
 
 
 class LocalTorchModelV2(TorchModelV2, nn.Module):
@@ -131,4 +130,4 @@ def _validated(**config: Any) -> tuple[str, tuple[int, ...]]:
     try:
         return method, Settings(**config).hidden_sizes
     except pydantic.ValidationError as error:
-        raise ValueError(f"{place}: {describe(error)}") from None
+        raise ValueError(f"{place}: {fault(error)}") from None

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.analysis.paper import published
 from rllib_lpdm.benchmarks.measure import Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.results.columns import column
-from rllib_lpdm.results.layout import ITERATIONS_FILE
+from rllib_lpdm.results.layout import ITERATIONS_FILE, REPORT_FOLDER
 from rllib_lpdm.results.plan import Plan
 
 ITERATIONS = 5000
@@ -41,7 +42,7 @@ def report(iterations: int = ITERATIONS, seeds: int = SEEDS) -> list[Row]:
             os.sched_setaffinity(process.pid, cores)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
-        if status or not (folder / "report" / "index.html").is_file():
+        if status or not (folder / REPORT_FOLDER / "index.html").is_file():
             raise RuntimeError(f"the report ended with status {os.waitstatus_to_exitcode(status)}")
     cells = len(published()) * seeds
     case = f"{cells} cells x {iterations} iterations"
@@ -78,7 +79,7 @@ def _write_grid(folder: Path, iterations: int, seeds: int) -> None:
 def _columns(random: np.random.Generator, iterations: int, method: str) -> dict[str, object]:
     lengths = random.integers(20, 500, iterations)
     of_layers = ["grad_norm_hidden"]
-    if method != "bp":
+    if METHODS[method].matches_distances:
         of_layers += ["distance_loss", "distance_error"]
     names = [column(metric, layer) for metric in of_layers for layer in range(1, LAYERS + 1)]
     names += ["grad_norm_policy_head", "grad_norm_value_head", "policy_loss", "value_loss", "kl"]

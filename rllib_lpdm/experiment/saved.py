@@ -23,7 +23,7 @@ from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
 from rllib_lpdm.results.checkpoints import best_iteration, checkpoints, read_arrays
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, cell_folders
-from rllib_lpdm.results.messages import one_line, shown, unknown_name
+from rllib_lpdm.results.messages import fault, one_line, shown, unknown_name
 from rllib_lpdm.results.record import RecordError, RunRecord
 
 Array = NDArray[Any]
@@ -138,10 +138,7 @@ def _validated(model: type[Any], content: dict[str, Any], place: str) -> Any:
     try:
         return model(**content)
     except pydantic.ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        within = ".".join(str(part) for part in fault["loc"])
-        got = "" if fault["type"] == "missing" else f", got {shown(fault['input'])}"
-        raise EvaluationError(f"{place}.{within}: {fault['msg']}{got}") from None
+        raise EvaluationError(f"{place}.{fault(error)}") from None
 
 
 def _choose(folder: Path, checkpoint: CheckpointName, status: str) -> tuple[int, Path]:

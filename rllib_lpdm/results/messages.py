@@ -4,6 +4,8 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+from pydantic import ValidationError
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
@@ -33,6 +35,15 @@ def shown(value: object) -> str:
     except ValueError:  # an integer of thousands of digits
         return "a number of very many digits"
     return one_line(text, 80)
+
+
+def fault(error: ValidationError) -> str:
+    """The first fault of a validation: its place, what is wrong, and what was given."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"])) or "the file"
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] == "missing" else f", got {shown(first['input'])}"
+    return one_line(f"{place}: {message}{given}", 600)
 
 
 def unknown_name(name: str, known: Iterable[str], kind: str = "setting") -> str:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from rllib_lpdm.results.layout import RUN_FILE, cell_folders, checkpoint_iteration
-from rllib_lpdm.results.messages import one_line, shown
+from rllib_lpdm.results.messages import fault, one_line
 from rllib_lpdm.results.storage import is_remote, write_whole
 
 
@@ -129,11 +129,7 @@ class RunRecord(BaseModel):
         try:
             return cls.model_validate(json.loads(content.decode("utf-8-sig")))
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            place = ".".join(map(str, fault["loc"])) or "the file"
-            message = fault["msg"].removeprefix("Value error, ")
-            got = "" if fault["type"] == "missing" else f", got {shown(fault['input'])}"
-            raise RecordError(path, one_line(f"{place}: {message}{got}")) from None
+            raise RecordError(path, fault(error)) from None
         except (ValueError, RecursionError) as error:
             raise RecordError(path, one_line(error, 200)) from None
 

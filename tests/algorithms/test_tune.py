@@ -72,6 +72,12 @@ def test_what_tune_has_chosen_is_validated_when_the_algorithm_is_built(change):
         config.update_from_dict(chosen).validate()
 
 
+def test_an_algorithm_is_not_built_while_tune_has_to_choose():
+    config = ReinforceConfig().environment("CartPole-v1").training(lr=tune.choice([1e-3]))
+    with pytest.raises(ValueError, match="lr is for Tune to choose"):
+        config.validate()
+
+
 def test_searched_entries_may_stand_within_a_list():
     rates = [tune.loguniform(1e-4, 1e-2), 1e-3]
     config = ReinforceConfig().training(hidden_sizes=(8, 8), hidden_lr=rates)

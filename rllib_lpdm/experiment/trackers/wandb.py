@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PROJECT = "rllib_lpdm"
 INIT_TIMEOUT = 60.0  # seconds for the server to answer before W&B counts as out of reach
 FINISH_TIMEOUT = 60.0  # seconds for the last rows of a run to be sent
-ENDED_FILE = "ended.txt"  # run ids, beside W&B's own folders
+ENDED_FILE = "ended.txt"  # run ids and last iterations, beside W&B's own folders
 MAX_TAG = 64  # characters
 MIN_FREE = 2**20  # bytes
 
@@ -92,7 +92,8 @@ class Wandb(Service):
 
     def has_all_of(self, record: RunRecord) -> bool:
         path = self._files / ENDED_FILE
-        return path.exists() and record.run_id in path.read_text(encoding="utf-8").split()
+        ended = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return f"{record.run_id} {record.iteration}" in ended  # it may have been extended since
 
     def degrade(self, error: Exception) -> None:
         self.works, self.online = self.online, False
@@ -141,10 +142,10 @@ class Wandb(Service):
             self._wrote_offline = True
         return run
 
-    def note_end(self, run_id: str) -> None:
+    def note_end(self, run_id: str, iteration: int) -> None:
         """Remembers that a run has all rows of its finished cell."""
         with (self._files / ENDED_FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{run_id}\n")
+            file.write(f"{run_id} {iteration}\n")
 
     def check_disk(self) -> None:
         """Raises an OSError where W&B would write elsewhere, or lose rows without a word."""
@@ -198,7 +199,7 @@ class WandbRun(Tracker):
         self._run.finish(exit_code=0 if status == "finished" else 1)
         self._client.check_disk()
         if status == "finished":
-            self._client.note_end(self._run.id)
+            self._client.note_end(self._run.id, self._next_step - 1)
 
 
 def _scores(returns: Floats) -> dict[str, float]:

@@ -15,6 +15,7 @@ import pytest
 
 from rllib_lpdm.experiment.trackers import wandb as tracker_module
 from rllib_lpdm.experiment.trackers.wandb import wandb_follower
+from rllib_lpdm.results.layout import checkpoint_name
 from rllib_lpdm.results.record import RunRecord
 from tests.experiment.trackers.cells import (
     PROVENANCE,
@@ -153,9 +154,18 @@ def test_a_cell_that_goes_on_in_another_process_has_one_file_with_each_row_once(
     assert run["run_id"] == "00000000"
     assert rows == expected(cell)
     assert "preempting" not in other
-    again = wandb_follower("offline", tmp_path, "grid")
-    again.complete(cell, RunRecord.read(cell))
-    assert again.close() is None  # all of it was there
+    assert complete(tmp_path, cell, 60) is None  # all of it was there
+    append(cell, 61, 70)  # the run was extended while W&B was disabled
+    assert complete(tmp_path, cell, 70) is not None
+    assert read_one(tmp_path)[1] == expected(cell)
+
+
+def complete(directory, cell, iteration):
+    """What a resumed experiment does with a cell that is finished already."""
+    follower = wandb_follower("offline", directory, "grid")
+    checkpoints = (checkpoint_name(iteration),)
+    follower.complete(cell, RunRecord.read(cell).updated(checkpoints=checkpoints))
+    return follower.close()
 
 
 def test_a_process_killed_while_it_logs_leaves_whole_rows_and_a_restart_all_of_them(tmp_path):
