@@ -18,16 +18,25 @@ RUNS = [
     ("ppo", "lpdm"),
     ("ppo", "bp"),
 ]
+STOPPED = [
+    ("reinforce", "lpdm", {"return_normalization": "running"}),
+    ("reinforce_baseline", "lpdm_guided", {}),
+    ("ppo", "lpdm", {"max_rows": 8}),
+    ("ppo", "bp", {}),
+]
 CONTINUE = """
 import json, pickle, sys
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from tests.algorithms.runs import train, weights
 ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-algo = Algorithm.from_checkpoint(sys.argv[1])
-rows = train(algo, 2)
-with open(sys.argv[2], "wb") as file:
-    pickle.dump((rows, weights(algo)), file)
+continued = {}
+for checkpoint in sys.argv[2:]:
+    algo = Algorithm.from_checkpoint(checkpoint)
+    continued[checkpoint] = train(algo, 2), weights(algo)
+    algo.stop()
+with open(sys.argv[1], "wb") as file:
+    pickle.dump(continued, file)
 """
 
 
@@ -53,9 +62,12 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(algorithm, me
     assert first[0] != other[0]
 
 
-@pytest.mark.parametrize("environment", ["CartPole-v1", "Hopper-v4"])
-def test_zero_one_and_two_remote_runners_give_the_same_run(environment):
-    runs = [_run(algorithm="ppo", environment=environment, reports=2, runners=n) for n in (0, 1, 2)]
+@pytest.mark.slow
+@pytest.mark.parametrize(("environment", "runners"), [("CartPole-v1", 1), ("Hopper-v4", 2)])
+def test_zero_one_and_two_remote_runners_give_the_same_run(environment, runners):
+    runs = [
+        _run(algorithm="ppo", environment=environment, reports=2, runners=n) for n in (0, runners)
+    ]
     for rows, state in runs[1:]:
         assert rows == runs[0][0]
         assert_same_weights(state, runs[0][1])
@@ -76,35 +88,38 @@ def test_a_remote_runner_that_dies_does_not_change_the_run():
     algo.stop()
 
 
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory):
+    """Runs of four reports, and what a new process makes of their first two checkpoints."""
+    home, runs = tmp_path_factory.mktemp("continued"), []
+    for number, (algorithm, method, settings) in enumerate(STOPPED):
+        algo = config(algorithm=algorithm, method=method, **settings).build_algo()
+        rows, states, checkpoints = [], [], []
+        for report in range(4):
+            rows += train(algo, 1)
+            states.append(weights(algo))
+            if report < 2:
+                checkpoints.append(algo.save_to_path(home / f"{number}-{report}"))
+        algo.stop()
+        runs.append((rows, states, checkpoints))
+    paths = [path for *_, checkpoints in runs for path in checkpoints]
+    command = [sys.executable, "-W", "ignore", "-c", CONTINUE, home / "continued.pkl", *paths]
+    subprocess.run(command, check=True, capture_output=True)
+    return runs, pickle.loads((home / "continued.pkl").read_bytes())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("algorithm", "method", "settings"),
-    [
-        ("reinforce", "lpdm", {"return_normalization": "running"}),
-        ("reinforce_baseline", "lpdm_guided", {}),
-        ("ppo", "lpdm", {"max_rows": 8}),
-        ("ppo", "bp", {}),
-    ],
-)
+@pytest.mark.parametrize("number", range(len(STOPPED)))
 def test_stopping_at_any_report_and_continuing_in_a_new_process_equals_never_stopping(
-    tmp_path, algorithm, method, settings
+    continued, number
 ):
-    algo = config(algorithm=algorithm, method=method, **settings).build_algo()
-    checkpoints, states, rows = [], [], []
-    for report in range(4):
-        rows += train(algo, 1)
-        states.append(weights(algo))
-        if report < 2:
-            checkpoints.append(algo.save_to_path(tmp_path / f"report-{report}"))
+    runs, results = continued
+    rows, states, checkpoints = runs[number]
     for report, checkpoint in enumerate(checkpoints):
-        continued_file = tmp_path / "continued.pkl"
-        command = [sys.executable, "-W", "ignore", "-c", CONTINUE, checkpoint, continued_file]
-        subprocess.run(command, check=True, capture_output=True)
-        continued_rows, continued_weights = pickle.loads(continued_file.read_bytes())
+        continued_rows, continued_weights = results[checkpoint]
         begin = 3 * (report + 1)
         assert continued_rows == rows[begin : begin + 6]
         assert_same_weights(continued_weights, states[report + 2])
-    algo.stop()
 
 
 def test_restoring_an_older_checkpoint_in_place_goes_back_to_it(tmp_path):

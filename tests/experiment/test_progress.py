@@ -292,8 +292,8 @@ def command(folder):
         methods=["bp", "lpdm"],
         settings={"iterations": 4, "iterations_per_report": 1, "hidden_sizes": [8]},
     )
-    arguments = ["-m", "rllib_lpdm.tune", file, "--output", folder, "--wandb", "disabled"]
-    return [sys.executable, *map(str, arguments)]
+    arguments = [file, "--output", folder, "--wandb", "disabled", "--max-concurrent", 1]
+    return [sys.executable, "-m", "rllib_lpdm.tune", *map(str, arguments)]
 
 
 def environment(**changes):

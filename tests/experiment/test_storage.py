@@ -120,9 +120,10 @@ def assert_same(folder, local, cells):
 
 
 def start(grid, *arguments):
-    """Starts the command line in a process of its own."""
+    """Starts the command line in a process of its own, which trains one cell at a time."""
+    words = [str(grid.file), "--wandb", "disabled", "--max-concurrent", "1", *arguments]
     return subprocess.Popen(
-        [sys.executable, "-m", "rllib_lpdm.tune", str(grid.file), *arguments],
+        [sys.executable, "-m", "rllib_lpdm.tune", *words],
         cwd=CONFIGS.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -152,10 +153,10 @@ def kill_with_descendants(process):
 
 @pytest.mark.slow
 def test_a_grid_killed_behind_s3_goes_on_from_what_it_had_published_and_ends_the_same(
-    bucket, grid, local
+    bucket, grid, local, capsys
 ):
     folder = results_folder(f"{bucket}/killed") / "grid"
-    first = start(grid, "--output", f"{bucket}/killed", "--wandb", "disabled")
+    first = start(grid, "--output", f"{bucket}/killed")
     deadline = time.monotonic() + 200
     while not any(run.checkpoints for run in read_runs(folder)[0].values()):
         assert first.poll() is None, first.communicate()
@@ -164,7 +165,9 @@ def test_a_grid_killed_behind_s3_goes_on_from_what_it_had_published_and_ends_the
     kill_with_descendants(first)
     left, _ = read_runs(folder)
     assert any(run.checkpoints and run.status == "running" for run in left.values())
-    printed = ended(start(grid, "--output", f"{bucket}/killed", "--wandb", "disabled", "--resume"))
+    words = [str(grid.file), "--output", f"{bucket}/killed", "--wandb", "disabled", "--resume"]
+    assert tune.main([*words, "--set", "in_process=true"]) == 0
+    printed = capsys.readouterr().out
     continued = [run for run in left.values() if run.checkpoints]
     assert f"{len(continued)} go on from a checkpoint" in printed
     assert str(folder) in printed
@@ -177,7 +180,7 @@ def test_a_grid_killed_behind_s3_goes_on_from_what_it_had_published_and_ends_the
 def test_a_grid_under_tune_behind_s3_ends_as_on_a_disk(bucket, grid, local):
     stale = results_folder(f"{bucket}/whole/grid/{grid.cells[0].name}/run.json")
     stale.write_text(json.dumps({"cell": "of another run", "status": "failed"}))
-    ended(start(grid, "--output", f"{bucket}/whole", "--wandb", "disabled", "--overwrite"))
+    ended(start(grid, "--output", f"{bucket}/whole", "--overwrite"))
     folder = results_folder(f"{bucket}/whole") / "grid"
     assert_same(folder, local, grid.cells)
     here = {cell.run.cell: cell for cell in read_results(local).cells}
