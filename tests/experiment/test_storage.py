@@ -223,7 +223,8 @@ def test_fetching_brings_the_named_checkpoints_only(bucket, tmp_path):
     for name in ("iteration_00000002", "iteration_00000004", "iteration_00000006"):
         (remote / "checkpoints" / name / "state" / "deep").write_text(name)
     named = ["iteration_00000002", "iteration_00000004"]
-    (remote / "run.json").write_text(json.dumps({"checkpoints": named}))
+    place = {"environment": "CartPole-v1", "algorithm": "ppo", "method": "bp", "seed": 0}
+    (remote / "run.json").write_text(json.dumps({"cell": "cell", **place, "checkpoints": named}))
     (remote / "iterations.csv").write_text("iteration\n1\n")
     RemoteCell(remote, tmp_path / "cell").fetch()
     found = checkpoints(tmp_path / "cell")
