@@ -94,11 +94,7 @@ class RunSettings(Settings):
         cost="disk, about as much as iterations.csv",
     )
     wandb_points: int = setting(
-        1000,
-        "Most points of a run in W&B: means over consecutive iterations.",
-        section="",
-        cost="0.15 ms of the driver each",
-        ge=1,
+        1000, "Most points of a run in W&B: means over consecutive iterations.", section="", ge=1
     )
 
     @field_validator("*")

@@ -1,14 +1,25 @@
 """When a cell reports is a matter of time and of how many run, and changes nothing else."""
 
+import io
 import math
+import os
+import signal
+import threading
+import time
 
 import pytest
 
 from rllib_lpdm.experiment import resources
 from rllib_lpdm.experiment.cell import CellRun
+from rllib_lpdm.experiment.progress import Progress
+from rllib_lpdm.experiment.queue import TrialWatch
 from rllib_lpdm.experiment.resources import REPORTS, report_interval
 from rllib_lpdm.experiment.spec import Cell, CellSettings
-from tests.experiment.traces import trace
+from rllib_lpdm.experiment.trackers.follower import CellFollower
+from rllib_lpdm.experiment.trainable import CellTrainable
+from rllib_lpdm.experiment.trials import run_trials
+from tests.experiment.processes import wait_until
+from tests.experiment.traces import progress_of, status, trace
 
 SETTINGS = CellSettings(
     hidden_sizes=(8, 8),
@@ -69,3 +80,35 @@ def test_all_cells_that_run_at_once_make_so_many_reports_a_second(
     cell = Cell("CartPole-v1", "ppo", "lpdm", 0, CellSettings(**settings))
     job = {"cells": dict.fromkeys(range(cells), cell), "max_concurrent": limit}
     assert at_once / report_interval(cell, job) == pytest.approx(REPORTS)
+
+
+class HoursApart(CellTrainable):
+    """Reports as if thousands of cells ran."""
+
+    def setup(self, config, job):
+        resources.REPORTS = 1e-4
+        super().setup(config, job)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_signal_ends_a_cell_soon_though_its_next_report_is_hours_away(tmp_path):
+    cell = Cell("CartPole-v1", "ppo", "bp", 0, SETTINGS.model_copy(update={"iterations": 10**6}))
+    job = {"cells": {cell.name: cell}, "folder": tmp_path, "command": "", "session": "one"}
+    watch = TrialWatch([cell], job, Progress([cell], {}, io.StringIO()), CellFollower(None))
+    folder, sent = tmp_path / cell.name, []
+
+    def interrupt():
+        wait_until(lambda: progress_of(folder) > 8, "it had checkpoints")
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    run_trials(job, watch, trainable=HoursApart)
+    assert time.monotonic() - sent[0] < 60  # on a busy machine
+    done = progress_of(folder)
+    time.sleep(2)
+    assert progress_of(folder) == done
+    assert status(folder) == "running"
+    assert watch.queue.open == 1
+    assert not watch.ended
