@@ -77,7 +77,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-class _Watch(TrialWatch):
+class Watch(TrialWatch):
     """Measures the driver for a while after all cells have begun, then has them end.
 
     Attributes:
@@ -86,9 +86,17 @@ class _Watch(TrialWatch):
         spent: CPU seconds before and after.
     """
 
-    def __init__(self, cells: list[Cell], job: dict[str, Any], progress: Progress, host: Any):
+    def __init__(
+        self,
+        cells: list[Cell],
+        job: dict[str, Any],
+        progress: Progress,
+        host: Any,
+        window: float,
+    ) -> None:
         super().__init__(cells, job, progress, CellFollower(None))
-        self._host, self._waiting, self._reports = host, len(cells), 0
+        self._host, self._window = host, window
+        self._waiting, self._reports = len(cells), 0
         self._began: tuple[float, float, int] | None = None
         self._settled = float("inf")
         self.core = self.rate = 0.0
@@ -110,7 +118,7 @@ class _Watch(TrialWatch):
         if self._began is None and now > self._settled:
             self._began = now, used, self._reports
             self.spent += used
-        elif self._began is not None and not self.rate and now > self._began[0] + WINDOW:
+        elif self._began is not None and not self.rate and now > self._began[0] + self._window:
             began, before, reports = self._began
             self.core = (used - before) / (now - began)
             self.rate = (self._reports - reports) / (now - began)
@@ -120,7 +128,7 @@ class _Watch(TrialWatch):
 
 def scale(cells: int = CELLS) -> list[Row]:
     """Driver's costs of a report, a cell and a row, its load, and the cells that it carries."""
-    usual, often = _steady(cells, cells / REPORTS), _steady(cells, cells / REPORTS / 5)
+    usual, often = steady(cells, cells / REPORTS), steady(cells, cells / REPORTS / 5)
     report = (often.core - usual.core) / (often.rate - usual.rate)
     cell = usual.spent / cells
     run, row, point = _logging()
@@ -142,14 +150,14 @@ def scale(cells: int = CELLS) -> list[Row]:
     ]  # fmt: skip
 
 
-def _steady(cells: int, interval: float) -> _Watch:
+def steady(cells: int, interval: float, window: float = WINDOW) -> Watch:
     """The driver while so many cells report, each so many seconds after its last report."""
     host = ray.remote(_Host).options(num_cpus=0, max_concurrency=2 * cells).remote(interval)
     all_cells = grid_of(cells, cpus=1e-4)
     job = {"cells": {c.name: c for c in all_cells}, "folder": Path("nowhere")}
     progress = Progress(all_cells, {}, stream=_Terminal())
     with mock.patch.object(_ActorClassCache, "get", return_value=_Class(host)):
-        watch = _Watch(all_cells, job, progress, host)
+        watch = Watch(all_cells, job, progress, host, window)
         with progress:
             run_trials(job, watch)
     watch.spent += time.process_time()

@@ -38,17 +38,18 @@ def test_a_resumed_run_goes_on_at_the_server_after_its_last_step(tmp_path, serve
     assert server.runs["00000000"]["ends"][-1] == 0
 
 
-def test_a_file_that_is_sent_again_or_goes_on_online_leaves_each_step_once(tmp_path, server):
-    cell = make_cell(tmp_path)
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_file_that_is_sent_again_or_goes_on_online_leaves_each_step_once(tmp_path, server, width):
+    cell = make_cell(tmp_path, settings={"iterations": 40, "wandb_points": 40 // width})
     for first, last in ((1, 20), (21, 30)):
         append(cell, first, last)
         command = shlex.split(log(tmp_path, cell, "offline"))
         subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
-        assert server.rows() == expected(cell)
+        assert server.rows() == expected(cell, width)
     append(cell, 31, 40)
     assert log(tmp_path, cell, "online") is None
     assert not offline_files(tmp_path)
-    assert server.rows() == expected(cell)
+    assert server.rows() == expected(cell, width)
 
 
 def test_a_run_that_goes_on_online_has_each_point_of_several_rows_once(tmp_path, server):
