@@ -182,7 +182,7 @@ class WandbRun(Tracker):
     def begin(self, folder: Path, record: RunRecord, done: int) -> None:
         self._run = self._client.open(record)
         self._last = record.settings.get("iterations")
-        self._width = _rows_of_a_point(record.settings)
+        self._width = rows_of_a_point(self._last, record.settings.get("wandb_points"))
         steps = metric_name("env_steps")
         self._run.define_metric(steps)
         self._run.define_metric("*", step_metric=steps)
@@ -214,9 +214,8 @@ class WandbRun(Tracker):
             self._client.note_end(self._run.id, self._next_step - 1)
 
 
-def _rows_of_a_point(settings: Mapping[str, Any]) -> int:
-    """One where a record, as it may be of an older version, does not say."""
-    rows, points = settings.get("iterations"), settings.get("wandb_points")
+def rows_of_a_point(rows: Any, points: Any) -> int:
+    """So that all rows make at most so many points; 1 where an old record does not say."""
     if isinstance(rows, int) and isinstance(points, int) and min(rows, points) > 0:
         return math.ceil(rows / points)
     return 1
