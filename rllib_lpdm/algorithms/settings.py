@@ -211,9 +211,9 @@ class Settings(BaseModel):
     )
     iterations_per_report: int = setting(
         25,
-        "The paper's iterations in one train() call and one Tune result.",
+        "The paper's iterations in one train() call, whose rows are then written.",
         section="",
-        cost="a report costs milliseconds",
+        cost="writing costs milliseconds",
         ge=1,
     )
 

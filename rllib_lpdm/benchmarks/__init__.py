@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rllib_lpdm.benchmarks.grid import grid, wandb
 from rllib_lpdm.benchmarks.measure import Row
 from rllib_lpdm.benchmarks.report import report
+from rllib_lpdm.benchmarks.scale import scale
 from rllib_lpdm.benchmarks.training import ppo, reinforce, runner
 from rllib_lpdm.benchmarks.updates import local_update, memory
 
@@ -16,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "grid": grid,
     "wandb": wandb,
+    "scale": scale,
     "report": report,
 }
 

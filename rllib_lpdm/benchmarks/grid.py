@@ -50,15 +50,7 @@ ENVIRONMENTS = ("Hopper", "Walker2d", "Ant", "Pusher")
 def grid(cells: int = CELLS) -> list[Row]:
     """Expands an experiment, and runs its cells under Tune with a stub in the cells' place."""
     started = time.process_time()
-    experiment = Experiment(
-        name="grid",
-        environments=tuple(EnvironmentSpec(id=f"{name}-v4") for name in ENVIRONMENTS),
-        algorithms=("reinforce", "ppo"),
-        methods=("bp", "lpdm"),
-        seeds=tuple(range(-(-cells // 16))),
-        changes={"iterations": 1},
-    )
-    all_cells = experiment.cells()[:cells]
+    all_cells = grid_of(cells)
     job = {
         "cells": {cell.name: cell for cell in all_cells},
         "folder": Path("nowhere"),
@@ -74,11 +66,41 @@ def grid(cells: int = CELLS) -> list[Row]:
     return [_of_driver("grid", f"{cells:,} cells", milliseconds, 10.0, "ms/cell")]
 
 
-def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
+def grid_of(count: int, **settings: Any) -> list[Cell]:
+    """So many cells of one iteration, of several environments, algorithms and methods."""
+    experiment = Experiment(
+        name="grid",
+        environments=tuple(EnvironmentSpec(id=f"{name}-v4") for name in ENVIRONMENTS),
+        algorithms=("reinforce", "ppo"),
+        methods=("bp", "lpdm"),
+        seeds=tuple(range(-(-count // 16))),
+        changes={"iterations": 1, **settings},
+    )
+    return experiment.cells()[:count]
+
+
+def wandb(cells: int = 20) -> list[Row]:
     """Logs rows of many cells at once to W&B's offline files, through the real client."""
+    _, row = logged(cells)
+    return [_of_driver("wandb", f"{cells} runs at once, offline", 1000 * row, 1.0, "ms/row")]
+
+
+def logged(cells: int = 20, reports: int = 20, width: int = 1) -> tuple[float, float]:
+    """Logs rows of many cells at once to W&B's offline files, through the real client.
+
+    Args:
+        cells: how many.
+        reports: by which their rows come.
+        width: rows that make a point in W&B.
+
+    Returns:
+        CPU seconds of this process for a run, and for a row of it.
+    """
     per_report = 25
+    rows = per_report * (reports + 1)
+    settings = {"iterations": rows, "wandb_points": -(-rows // width)}
     with tempfile.TemporaryDirectory() as directory:
-        folders = [_written_cell(Path(directory) / f"cell{k}", k) for k in range(cells)]
+        folders = [_written_cell(Path(directory) / f"cell{k}", k, settings) for k in range(cells)]
         sink = wandb_follower("offline", Path(directory), "benchmark")
         opened = (0, 0.0)
         for report in range(reports + 1):
@@ -89,16 +111,21 @@ def wandb(cells: int = 20, reports: int = 20) -> list[Row]:
                 raise RuntimeError(f"W&B has {sink.rows} rows after two minutes")
             if report == 0:  # opening the runs is not a matter of rows
                 opened = (sink.rows, sink.cpu_seconds)
-        milliseconds = 1000 * (sink.cpu_seconds - opened[1]) / (sink.rows - opened[0])
+        before_end = sink.cpu_seconds
+        row = (before_end - opened[1]) / (sink.rows - opened[0])
         for folder, log in folders:
             sink.finish(folder, failed=False)
             log.close()
+        sink.wait(120)
         sink.close()
-    return [_of_driver("wandb", f"{cells} runs at once, offline", milliseconds, 1.0, "ms/row")]
+    of_runs = sink.cpu_seconds - before_end + opened[1] - opened[0] * row
+    return of_runs / cells, row
 
 
-def _written_cell(folder: Path, seed: int) -> tuple[Path, IterationWriter]:
-    cell = Cell("Hopper-v4", "ppo", "lpdm", seed, CellSettings.model_validate({}))
+def _written_cell(
+    folder: Path, seed: int, settings: dict[str, int]
+) -> tuple[Path, IterationWriter]:
+    cell = Cell("Hopper-v4", "ppo", "lpdm", seed, CellSettings.model_validate(settings))
     new_record(cell, None, "", "").updated(**provenance()).write(folder)
     return folder, IterationWriter(folder)
 

@@ -58,7 +58,7 @@ class CellRun:
     """Trains a cell and keeps its folder; continues from the folder's checkpoint if it has one.
 
     Only the process that opened the folder last writes into it: one that was believed lost, and
-    comes back, stops at its next report.
+    comes back, stops at its next rows.
 
     Args:
         cell: what to train.
@@ -70,7 +70,7 @@ class CellRun:
 
     def __init__(self, cell: Cell, home: Path, command: str, session: str = "") -> None:
         self.cell, self._home = cell, home
-        self._reports = 0
+        self._blocks = 0
         self._algo: LocalAlgorithm | None = None
         self._log: IterationWriter | None = None
         self._trackers: list[Tracker] = []
@@ -114,8 +114,14 @@ class CellRun:
     def finished(self) -> bool:
         return self.algo.finished
 
-    def step(self) -> dict[str, Any]:
-        """One report's iterations: trains, writes rows, saves a checkpoint when one is due.
+    def step(self, seconds: float = 0.0) -> dict[str, Any]:
+        """One report: trains, writes rows, saves a checkpoint when one is due.
+
+        Rows, checkpoints and what is learned come block by block (a ``train()`` each), and are the
+        same wherever reports fall.
+
+        Args:
+            seconds: so long it goes on with another block; 0 for one block.
 
         Returns:
             The slim result that Tune gets: iterations and env_steps so far, score (the smoothed
@@ -126,12 +132,14 @@ class CellRun:
         """
         iterations, env_steps = self.algo.iterations_done, self.algo.env_steps
         started = time.perf_counter()
-        if not self.finished:
-            try:
+        try:
+            while not self.finished:
                 self._train()
-            except Exception as error:
-                self.fail(error)
-                raise
+                if time.perf_counter() - started >= seconds:
+                    break
+        except Exception as error:
+            self.fail(error)
+            raise
         return {
             "iterations": self.algo.iterations_done,
             "env_steps": self.algo.env_steps,
@@ -157,8 +165,8 @@ class CellRun:
         _check_learning(rows)
         for tracker in self._trackers:
             tracker.rows(rows)
-        self._reports += 1
-        if self.finished or self._reports % self.cell.settings.checkpoint_interval == 0:
+        self._blocks += 1
+        if self.finished or self._blocks % self.cell.settings.checkpoint_interval == 0:
             save_checkpoint(self.folder, self.algo, self._log.returns, self._check_owner)
             self._write("finished" if self.finished else "running")
 

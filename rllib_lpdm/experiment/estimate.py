@@ -1,5 +1,6 @@
 """What ``--dry-run`` says: cells, environment steps, CPU hours and disk, before anything runs."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
+from rllib_lpdm.experiment.trackers.wandb import rows_of_a_point
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.record import RunRecord
 
@@ -88,7 +90,7 @@ def _costs(cells: Sequence[Cell], runs: Mapping[str, RunRecord], offline: bool) 
         f"{_megabytes(max(sizes))} a cell",
     ]
     if offline:
-        size = sum(_iterations(cell) * probes[_key(cell)].columns for cell in cells) * WANDB_VALUE
+        size = sum(_points(cell) * probes[_key(cell)].columns for cell in cells) * WANDB_VALUE
         lines.append(f"and about {_megabytes(size)} of W&B's offline files beside them")
     if unbounded:
         lines.append(f"steps and hours without {', '.join(unbounded)}, which has no time limit")
@@ -154,6 +156,12 @@ def _key(cell: Cell) -> tuple[str, ...]:
 
 def _iterations(cell: Cell) -> int:
     return cell.settings.iterations or 0
+
+
+def _points(cell: Cell) -> int:
+    """Of its run in W&B."""
+    rows = _iterations(cell)
+    return math.ceil(rows / rows_of_a_point(rows, cell.settings.wandb_points))
 
 
 def _left(cell: Cell, runs: Mapping[str, RunRecord]) -> int:

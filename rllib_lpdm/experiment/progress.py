@@ -19,6 +19,7 @@ from rllib_lpdm.experiment.spec import Cell
 
 LOG_INTERVAL = 60.0  # seconds between two lines of state in a log
 SCORES = "mean score"  # heads the columns of the methods
+DRAWN = 1000.0  # cells a second that are looked at to draw the table
 HEADING = 4  # lines of a terminal: the summary, two of headings, and one for the cursor
 
 Row = tuple[str, str, str | None]
@@ -50,6 +51,7 @@ class Progress:
         self._rows: dict[Row, list[Cell]] = defaultdict(list)
         for cell in cells:
             self._rows[cell.environment, cell.algorithm, cell.variant].append(cell)
+        self._kinds = {cell.name: _kind(cell) for cell in cells}
         self._methods = list(dict.fromkeys(cell.method for cell in cells))
         self._state = {name: "done" if name in scores else "pending" for name in self._cells}
         self._counts = Counter(self._state.values())
@@ -70,7 +72,9 @@ class Progress:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Live(
-                console=self._console, get_renderable=self.render, refresh_per_second=2
+                console=self._console,
+                get_renderable=self.render,
+                refresh_per_second=min(2.0, DRAWN / max(1, len(self._cells))),
             )
             self._live.start()
         return self
@@ -93,7 +97,7 @@ class Progress:
             name: the cell.
             result: what :meth:`CellRun.step` returned.
         """
-        pace = self._pace[self._kind(name)]
+        pace = self._pace[self._kinds[name]]
         pace[0] += result["seconds"]
         pace[1] += result["new_iterations"] * _episodes(self._cells[name])
         self._iterations[name] = result["iterations"]
@@ -184,21 +188,18 @@ class Progress:
         No cell is shared, so it is at least what the slowest has before it.
         """
         paces = {kind: seconds / count for kind, (seconds, count) in self._pace.items() if count}
+        if not paces:
+            return None
+        expected = {kind: _expected(paces, kind) for kind in set(self._kinds.values())}
         remaining: list[float] = []
-        running = 0
         for name, cell in self._cells.items():
-            if paces and self._state[name] in ("running", "pending"):
+            if self._state[name] in ("running", "pending"):
                 todo = (cell.settings.iterations or 0) - self._iterations.get(name, 0)
-                pace = _expected(paces, self._kind(name))
+                pace = expected[self._kinds[name]]
                 remaining.append(max(0.0, todo) * _episodes(cell) * pace)
-                running += self._state[name] == "running"
         if not sum(remaining):
             return None
-        return max(sum(remaining) / max(1, running), *remaining)
-
-    def _kind(self, name: str) -> Kind:
-        cell = self._cells[name]
-        return (cell.algorithm, cell.environment, cell.variant or "", cell.method)
+        return max(sum(remaining) / max(1, self._counts["running"]), *remaining)
 
     def _move(self, name: str, state: str) -> None:
         self._counts[self._state[name]] -= 1
@@ -227,6 +228,10 @@ def _table(title: str) -> Table:
         padding=(0, 1, 0, 0),
         header_style="bold",
     )
+
+
+def _kind(cell: Cell) -> Kind:
+    return (cell.algorithm, cell.environment, cell.variant or "", cell.method)
 
 
 def _episodes(cell: Cell) -> int:

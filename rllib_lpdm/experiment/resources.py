@@ -1,6 +1,8 @@
 """What a cell's processes reserve of a machine or a cluster."""
 
 import functools
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +10,9 @@ import ray
 from ray import tune
 
 from rllib_lpdm.experiment.spec import Cell, ExperimentError, RunSettings
+
+REPORTS = 20.0  # a second, of all cells together
+REFRESH = 60.0  # seconds for which the cluster's size is taken as known
 
 
 def check_resources(cells: Sequence[Cell]) -> None:
@@ -33,6 +38,26 @@ def check_resources(cells: Sequence[Cell]) -> None:
                 f"settings.placement: {cell.name}: STRICT_SPREAD puts every process on a node of "
                 "its own, and there is one node"
             )
+
+
+def report_interval(cell: Cell, job: dict[str, Any]) -> float:
+    """Seconds between two reports of a cell, so that all at once make REPORTS a second.
+
+    A cell does not know how many run beside it: it takes as many as would find room if all were
+    like it.
+
+    Args:
+        cell: the cell.
+        job: what all cells share: ``cells``, and ``max_concurrent`` if that is limited.
+    """
+    places = _cpus(int(time.monotonic() // REFRESH)) / (cell.settings.cpus + helpers(cell.settings))
+    return min(len(job["cells"]), places, job.get("max_concurrent") or math.inf) / REPORTS
+
+
+@functools.lru_cache(maxsize=1)
+def _cpus(period: int) -> float:
+    """Of the cluster, which may have grown in every new period."""
+    return float(ray.cluster_resources().get("CPU", 0))
 
 
 def helpers(settings: RunSettings) -> int:

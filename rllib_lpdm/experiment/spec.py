@@ -75,7 +75,7 @@ class RunSettings(Settings):
     )
     checkpoint_interval: int = setting(
         4,
-        "Reports between two checkpoints; the end always makes one.",
+        "Blocks of `iterations_per_report` between two checkpoints; the end always makes one.",
         section="",
         cost="milliseconds a checkpoint",
         ge=1,
@@ -92,6 +92,9 @@ class RunSettings(Settings):
         "Write TensorBoard files into the cell's folder.",
         section="",
         cost="disk, about as much as iterations.csv",
+    )
+    wandb_points: int = setting(
+        1000, "Most points of a run in W&B: means over consecutive iterations.", section="", ge=1
     )
 
     @field_validator("*")

@@ -8,6 +8,7 @@ import ray
 from ray import tune
 
 from rllib_lpdm.experiment.cell import CellRun, quiet_environments
+from rllib_lpdm.experiment.resources import report_interval
 from rllib_lpdm.experiment.spec import Cell
 from rllib_lpdm.results.messages import described
 from rllib_lpdm.results.storage import is_remote
@@ -16,7 +17,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class CellTrainable(tune.Trainable):
-    """A cell as Tune sees it: every step is one report of many iterations.
+    """A cell as Tune sees it: every step is one report, of as many iterations as its time allows.
 
     An error ends the process, and :class:`TrialWatch` decides whether the cell gets another one.
     Only where a new process cannot help does the trial end with ``failed`` in its result.
@@ -41,7 +42,8 @@ class CellTrainable(tune.Trainable):
                 self._run = CellRun(
                     self._cell, self._home, self._job["command"], self._job["session"]
                 )
-            return {**self._run.step(), "done": self._run.finished}
+            result = self._run.step(report_interval(self._cell, self._job))
+            return {**result, "done": self._run.finished}
         except OSError as error:
             if error.errno in DISK_ERRORS and not is_remote(self._home):
                 return _failure(described(error), disk=True)

@@ -4,10 +4,14 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import deque
 from typing import Any
 
 from ray import tune
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from rllib_lpdm.experiment.queue import TrialWatch
 from rllib_lpdm.experiment.resources import resources
@@ -47,11 +51,16 @@ def run_trials(
     # Ray logs the variables that Tune hands to a trial; nodes have credentials of their own.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    job = job | {"max_concurrent": max_concurrent}
     state = tempfile.mkdtemp(prefix="rllib_lpdm-tune-")
+    known = TuneController._get_trial_checkpoints
+    # What Tune would write of each trial into its own state is a fourth of a trial's cost.
+    TuneController._get_trial_checkpoints = lambda controller: {}
     try:
         tune.Tuner(
             tune.with_resources(tune.with_parameters(trainable, job=job), resources),
             tune_config=tune.TuneConfig(
+                scheduler=_InTurn(),
                 search_alg=watch.queue,
                 num_samples=-1,  # the queue says when all have ended
                 reuse_actors=True,
@@ -72,7 +81,24 @@ def run_trials(
             ),
         ).fit()
     finally:
+        TuneController._get_trial_checkpoints = known
         shutil.rmtree(state, ignore_errors=True)
+
+
+class _InTurn(FIFOScheduler):
+    """First come, first served, as Tune's own, which asks every trial there ever was for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: deque[Trial] = deque()
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._waiting.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        while self._waiting and self._waiting[0].status != Trial.PENDING:
+            self._waiting.popleft()  # no trial waits a second time: a cell gets a new one
+        return self._waiting[0] if self._waiting else None
 
 
 class _StopOnDiskError(tune.Stopper):

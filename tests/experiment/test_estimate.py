@@ -9,7 +9,14 @@ from rllib_lpdm import tune
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment import estimate
 from rllib_lpdm.experiment.cell import CellRun, new_record
-from rllib_lpdm.experiment.estimate import CHECKPOINTS_KEPT, Probe, disk_bytes, plan, probe
+from rllib_lpdm.experiment.estimate import (
+    CHECKPOINTS_KEPT,
+    Probe,
+    _points,
+    disk_bytes,
+    plan,
+    probe,
+)
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.spec import ALGORITHMS, Cell, CellSettings
 from rllib_lpdm.results.record import read_runs
@@ -168,3 +175,9 @@ def test_offline_files_of_wandb_are_told_of_where_they_will_be_written(tmp_path)
     cells = load_experiment(CONFIGS / "quickstart.yaml").cells()[:1]
     assert "W&B's offline files" in planned(cells, tmp_path, offline=True)
     assert "W&B's offline files" not in planned(cells, tmp_path)
+
+
+@pytest.mark.parametrize(("iterations", "points"), [(900, 900), (5000, 1000), (1001, 501)])
+def test_offline_files_of_wandb_are_reckoned_from_their_points(iterations, points):
+    cell = Cell("CartPole-v1", "ppo", "bp", 0, CellSettings(iterations=iterations))
+    assert _points(cell) == points

@@ -1,13 +1,14 @@
 """W&B: one run a cell, from the rows of its files.
 
-The files of the cells are the truth, and what W&B holds is derived from them:
+The files of the cells are the truth, and what W&B holds, points of one or more rows, is derived
+from them:
 
-* Online, the server says which step of a run it has last, and the rows after it are logged.
+* Online, the server says which step of a run it has last, and the points after it are logged.
 * Offline, a run's file is written anew from the first row whenever its cell is opened, the run's
   earlier file is removed, and the file does not say that it resumes. ``wandb sync`` then sends its
-  rows as the lines 0, 1, 2, ... of the run's history, whatever the server has already, so that one
-  whole file leaves the same history however often it is sent. (Of a file that says it resumes,
-  sync appends the rows to what the server has, under new step numbers: a part that was sent
+  points as the lines 0, 1, 2, ... of the run's history, whatever the server has already, so that
+  one whole file leaves the same history however often it is sent. (Of a file that says it resumes,
+  sync appends the points to what the server has, under new step numbers: a part that was sent
   before would be there twice.)
 * When W&B cannot be reached, the cells that are open change to offline and are written whole.
 
@@ -15,19 +16,21 @@ The package ``wandb`` is imported when a mode asks for it, never by importing th
 """
 
 import logging
+import math
 import os
 import shlex
 import shutil
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rllib_lpdm.experiment.trackers.follower import CellFollower, Service
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
-from rllib_lpdm.results.columns import metric_name
+from rllib_lpdm.results.columns import NOT_LOGGED, metric_name
 from rllib_lpdm.results.layout import WANDB
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.record import RunRecord
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     import wandb
 
 PROJECT = "rllib_lpdm"
+COUNTED = {"env_steps", "episodes"}  # columns
 INIT_TIMEOUT = 60.0  # seconds for the server to answer before W&B counts as out of reach
 FINISH_TIMEOUT = 60.0  # seconds for the last rows of a run to be sent
 ENDED_FILE = "ended.txt"  # run ids and last iterations, beside W&B's own folders
@@ -161,15 +165,24 @@ class Wandb(Service):
 
 
 class WandbRun(Tracker):
-    """A cell's run: each row once, with the iteration as its step, and a summary at the end."""
+    """A cell's run: at most ``wandb_points`` points, and a summary at the end.
+
+    A point is the mean over as many consecutive rows as there must be, and its step is the last
+    one's iteration. Which rows share a point is said by the iteration and the cell's budget alone,
+    so that a run that is written again or goes on has the same points. Rows after the last whole
+    point are not logged.
+    """
 
     def __init__(self, client: Wandb) -> None:
         self._client = client
         self._returns: list[float] = []
-        self._env_steps = 0.0
+        self._rows: list[Mapping[str, float]] = []  # of the point that is not whole
+        self._env_steps = 0.0  # before them
 
     def begin(self, folder: Path, record: RunRecord, done: int) -> None:
         self._run = self._client.open(record)
+        self._last = record.settings.get("iterations")
+        self._width = rows_of_a_point(self._last, record.settings.get("wandb_points"))
         steps = metric_name("env_steps")
         self._run.define_metric(steps)
         self._run.define_metric("*", step_metric=steps)
@@ -177,19 +190,18 @@ class WandbRun(Tracker):
 
     def rows(self, rows: Sequence[Mapping[str, float]]) -> None:
         for row in rows:
-            step = int(row["iteration"])
-            if step == 1:  # also of a file that was cut back
-                self._returns, self._env_steps = [], 0.0
-            metrics = {metric_name(name): value for name, value in row.items()}
-            del metrics[metric_name("iteration")]
-            if row["seconds"] > 0:
-                speed = (row["env_steps"] - self._env_steps) / row["seconds"]
-                metrics[metric_name("steps_per_second")] = speed
+            iteration = int(row["iteration"])
+            if iteration == 1:  # also of a file that was cut back
+                self._returns, self._rows, self._env_steps = [], [], 0.0
             self._returns.append(row["episode_return"])
-            self._env_steps = row["env_steps"]
-            if step >= self._next_step:
-                self._run.log(metrics, step=step, commit=True)
-                self._next_step = step + 1
+            self._rows.append(row)
+            if iteration % self._width == 0 or iteration == self._last:
+                if iteration >= self._next_step:
+                    point = _mean(self._rows, self._env_steps)
+                    metrics = {metric_name(name): value for name, value in point.items()}
+                    self._run.log(metrics, step=iteration, commit=True)
+                    self._next_step = iteration + 1
+                self._rows, self._env_steps = [], row["env_steps"]
 
     def end(self, status: Status) -> None:
         if self._returns:
@@ -200,6 +212,27 @@ class WandbRun(Tracker):
         self._client.check_disk()
         if status == "finished":
             self._client.note_end(self._run.id, self._next_step - 1)
+
+
+def rows_of_a_point(rows: Any, points: Any) -> int:
+    """So that all rows make at most so many points; 1 where an old record does not say."""
+    if isinstance(rows, int) and isinstance(points, int) and min(rows, points) > 0:
+        return math.ceil(rows / points)
+    return 1
+
+
+def _mean(rows: Sequence[Mapping[str, float]], steps_before: float) -> dict[str, float]:
+    """Rows as one: means of what is finite, and of what is counted the last value."""
+    last = rows[-1]
+    point = {name: last[name] for name in last if name != "iteration"}
+    if len(rows) > 1:
+        for name in point.keys() - COUNTED:
+            values = [row[name] for row in rows if math.isfinite(row[name])]
+            point[name] = statistics.fmean(values) if values else last[name]
+    seconds = sum(row["seconds"] for row in rows)
+    if seconds > 0:
+        point[NOT_LOGGED] = (last["env_steps"] - steps_before) / seconds
+    return point
 
 
 def _scores(returns: Floats) -> dict[str, float]:

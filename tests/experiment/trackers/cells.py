@@ -1,6 +1,7 @@
 """Folders of cells that have rows but were never trained."""
 
 import csv
+import statistics
 import time
 
 from rllib_lpdm.results.columns import metric_name
@@ -58,15 +59,23 @@ def rows_of(folder):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def expected(folder):
-    """What W&B shall hold of a cell: (step, values) of each row."""
-    logged = []
-    for row in rows_of(folder):
-        values = {metric_name(name): value for name, value in row.items()}
-        values["speed/steps_per_second"] = 10 / row["seconds"]
-        del values["update/iteration"]
-        logged.append((int(row["iteration"]), values))
+def expected(folder, width=1, budget=None):
+    """What W&B shall hold of a cell: (step, values) of each point, which is of `width` rows."""
+    logged, rows = [], rows_of(folder)
+    for first in range(0, len(rows), width):
+        of_point = rows[first : first + width]
+        if len(of_point) == width or of_point[-1]["iteration"] == budget:
+            logged.append((int(of_point[-1]["iteration"]), _point(of_point)))
     return logged
+
+
+def _point(rows):
+    means = {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
+    means |= {name: rows[-1][name] for name in ("env_steps", "episodes")}
+    values = {metric_name(name): value for name, value in means.items()}
+    values["speed/steps_per_second"] = 10 * len(rows) / sum(row["seconds"] for row in rows)
+    del values["update/iteration"]
+    return values
 
 
 def wait_for(condition, seconds=20):

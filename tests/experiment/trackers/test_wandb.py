@@ -230,6 +230,59 @@ def test_disabled_writes_nothing_and_needs_no_package(tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+# -- points of several rows -----------------------------------------------------------------------
+
+FEW = SETTINGS | {"iterations": 100, "wandb_points": 15}  # 7 rows each, the last one of 2
+
+
+def test_a_run_has_at_most_so_many_points_each_the_mean_of_the_rows_since_the_one_before(tmp_path):
+    cell = make_cell(tmp_path, settings=FEW)
+    append(cell, 1, 100)
+    log(tmp_path, cell)
+    _, rows, other = read_one(tmp_path)
+    assert [step for step, _ in rows] == [*range(7, 99, 7), 100]
+    assert rows == expected(cell, width=7, budget=100)
+    assert rows[0][1]["episode/return"] == pytest.approx(4 / 3)  # rows i hold i / 3
+    assert rows[0][1]["progress/env_steps"] == 70
+    returns = [i / 3 for i in range(1, 101)]
+    assert other["summary"]["end_score"] == pytest.approx(np.mean(returns[-10:]))  # of all rows
+
+
+@pytest.mark.parametrize("reads", [(3, 10, 11, 30, 100), (50, 100), (7, 14, 100)])
+def test_points_do_not_depend_on_where_the_file_was_when_it_was_read(tmp_path, reads):
+    cell = make_cell(tmp_path, settings=FEW)
+    follower = wandb_follower("offline", tmp_path, "grid")
+    for first, last in zip((0, *reads[:-1]), reads, strict=True):
+        append(cell, first + 1, last)
+        follower.update(cell)
+        assert follower.wait(60)
+    follower.finish(cell, failed=False)
+    follower.close()
+    assert read_one(tmp_path)[1] == expected(cell, width=7, budget=100)
+
+
+def test_what_is_not_finite_does_not_spoil_the_mean_of_a_point(tmp_path):
+    cell = make_cell(tmp_path, settings=FEW)
+    append(cell, 1, 7)
+    path = cell / "iterations.csv"
+    path.write_text(
+        path.read_text().replace(line(2), line(2).replace("-0.2222222222222222", "nan"))
+    )
+    log(tmp_path, cell)
+    ((_, point),) = read_one(tmp_path)[1]
+    assert point["loss/policy"] == pytest.approx(-np.mean([1, 3, 4, 5, 6, 7]) / 9)
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"wandb_points": 0}, {"wandb_points": "9"}, {"iterations": None}]
+)
+def test_a_record_that_does_not_say_how_many_points_has_one_for_each_row(tmp_path, damaged):
+    cell = make_cell(tmp_path, settings=FEW | damaged)
+    append(cell, 1, 20)
+    log(tmp_path, cell)
+    assert read_one(tmp_path)[1] == expected(cell)
+
+
 # -- faults ---------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rllib_lpdm.experiment.trackers.wandb import wandb_follower
-from tests.experiment.trackers.cells import append, cut_back, expected, make_cell
+from tests.experiment.trackers.cells import append, cut_back, expected, make_cell, rows_of
 from tests.experiment.trackers.offline import offline_files, read
 
 
@@ -38,17 +38,30 @@ def test_a_resumed_run_goes_on_at_the_server_after_its_last_step(tmp_path, serve
     assert server.runs["00000000"]["ends"][-1] == 0
 
 
-def test_a_file_that_is_sent_again_or_goes_on_online_leaves_each_step_once(tmp_path, server):
-    cell = make_cell(tmp_path)
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_file_that_is_sent_again_or_goes_on_online_leaves_each_step_once(tmp_path, server, width):
+    cell = make_cell(tmp_path, settings={"iterations": 40, "wandb_points": 40 // width})
     for first, last in ((1, 20), (21, 30)):
         append(cell, first, last)
         command = shlex.split(log(tmp_path, cell, "offline"))
         subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
-        assert server.rows() == expected(cell)
+        assert server.rows() == expected(cell, width)
     append(cell, 31, 40)
     assert log(tmp_path, cell, "online") is None
     assert not offline_files(tmp_path)
-    assert server.rows() == expected(cell)
+    assert server.rows() == expected(cell, width)
+
+
+def test_a_run_that_goes_on_online_has_each_point_of_several_rows_once(tmp_path, server):
+    """Also where it was interrupted within a point, and cut back to before it."""
+    cell = make_cell(tmp_path, settings={"iterations": 100, "wandb_points": 15})
+    for last, kept in ((40, 36), (52, 45), (100, 100)):
+        append(cell, len(rows_of(cell)) + 1 if last > 40 else 1, last)
+        follower = wandb_follower("online", tmp_path, "grid")
+        follower.update(cell)
+        follower.close()
+        cut_back(cell, kept)
+    assert server.rows() == expected(cell, width=7, budget=100)
 
 
 def test_without_a_server_the_cells_go_on_offline_after_one_line(tmp_path, closed_port, capfd):
