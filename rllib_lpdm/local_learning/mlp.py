@@ -162,11 +162,8 @@ class LocalMLP(nn.Module):
                 )
                 gradients = matching.parameter_gradients(layer, _chosen(x, rows), gradient)
                 norm, skipped = clipped_step(optimizer, gradients, max_gradient_norm)
-                skipped = skipped or not math.isfinite(match.loss)
-                step, error = (
-                    LayerStep(match.loss, norm, skipped, match.distance_error),
-                    match.error,
-                )
+                skipped, error = skipped or not math.isfinite(match.loss), match.error
+                step = LayerStep(match.loss, norm, skipped, match.distance_error)
             steps.append(step)
             x = self._handed_on(y, place)
             if propagate_error and place < len(self.layers):

@@ -9,7 +9,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 _entries: Final[list[tuple[Any, str]]] = []
-_compiled = False
+_ready = False
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -55,15 +55,17 @@ def compile_kernels() -> float:
     of a compilation and nothing else.
 
     Returns:
-        The seconds it took: some on a machine's first call, tenths of one afterwards.
+        The seconds it took where something had to be compiled, else 0.
     """
-    global _compiled
+    global _ready
+    if _ready or numba.config.DISABLE_JIT:
+        return 0.0
     started = time.perf_counter()
-    if not _compiled:
-        for compiled, signature in _entries:
-            _compile(compiled, signature)
-        _compiled = True
-    return time.perf_counter() - started
+    for compiled, signature in _entries:
+        _compile(compiled, signature)
+    _ready = True
+    compiled_any = any(compiled.stats.cache_misses for compiled, _ in _entries)
+    return time.perf_counter() - started if compiled_any else 0.0
 
 
 def _compile(compiled: Any, signature: str) -> None:
