@@ -278,7 +278,8 @@ def python(package, **environment):
     """What a new process prints: whether it compiled, and its results."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{Path.cwd()}", **environment},
+        cwd=package,  # is searched first
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
         capture_output=True,
         text=True,
         timeout=600,
