@@ -14,7 +14,7 @@ The loops become vectors because their bounds are known, indices begin at zero, 
 the innermost, and eight terms are added before anything goes into memory. All sums are taken in an
 order that depends on the shapes alone.
 
-All functions are in this file, since numba's cache notices a change of a function's own file only.
+What these functions call is in this file, since numba's cache notices no change of another one.
 """
 
 from typing import Final
@@ -26,6 +26,7 @@ from rllib_lpdm.local_learning.kernels.compilation import jit, kernel, wide_vect
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 SIDE: Final = 64  # rows of a block
 GROUP: Final = 8  # columns, or rows, whose terms are added before they go into memory
@@ -34,7 +35,6 @@ HALF: Final = np.float32(0.5)
 TWO: Final = np.float32(2.0)
 LARGEST: Final = np.finfo(np.float32).max
 TINY: Final = float(np.finfo(np.float32).tiny)
-EPSILON: Final = float(np.finfo(np.float32).eps)
 
 
 @kernel("f4(f4[:,::1], i8[:,::1], f4[:,:,::1], f4[:,:,:,::1], f4[:,:,::1], f4[::1])")
@@ -116,30 +116,6 @@ def mask_tile(weights: Floats, tile: Floats) -> np.float32:
             tile[j, i] = entry
             highest[i] = entry if entry > highest[i] else highest[i]
     return np.float32(highest.max())
-
-
-@kernel("f8(f4[::1], f4[:,::1])")
-def guidance(values: Floats, result: Floats) -> float:
-    """Of every row what is added to its distances (section 3.2): 1/2 for the lowest value.
-
-    Args:
-        values: (N,) of the rows.
-        result: (blocks, 64), written where the values are finite and not all equal.
-
-    Returns:
-        The difference of the extreme values, 0 where it is but rounding, and NaN where a value is
-        not finite.
-    """
-    for n in range(len(values)):
-        if not abs(values[n]) <= LARGEST:
-            return np.nan
-    lowest, highest = np.float64(values.min()), np.float64(values.max())
-    spread = highest - lowest
-    if spread <= 8.0 * EPSILON * max(abs(highest), abs(lowest)):
-        return 0.0
-    for n in range(len(values)):
-        result[n // SIDE, n % SIDE] = (highest - values[n]) * (0.5 / spread)
-    return spread
 
 
 @kernel("f4(f4[:,:,::1], i8[:,::1], f4[:,:,::1], f4[:,::1], f4)")
@@ -240,12 +216,12 @@ def find(tiles: Floats, where: Indices, largest: Floats, entry: np.float32, coun
 
 
 @kernel(
-    "void(f4[:,::1], f4[:,:,:,::1], f4[:,:,::1], f4[:,:,::1], i8[:,::1], f4[:,:,::1], "
+    "void(f4[:,:,:,::1], b1[:,::1], f4[:,:,::1], f4[:,:,::1], i8[:,::1], f4[:,:,::1], "
     "f4, f4, f4, i8, f4[:,::1])"
 )
 def differentiate(
-    rows: Floats,
     panels: Floats,
+    tied: Flags,
     tiles: Floats,
     target: Floats,
     where: Indices,
@@ -262,7 +238,8 @@ def differentiate(
     is the same; in columns with equal entries those count half.
 
     Args:
-        rows, panels: the rows.
+        panels: the rows,
+        tied: (groups, 8) and the columns that have equal entries.
         tiles, target, where, weights, scale: as in :func:`compare`.
         factor: G is the weighted error times this,
         correction: and for one pair this is added.
@@ -270,7 +247,6 @@ def differentiate(
         gradient: (N, d), written.
     """
     wide_vectors()
-    tied = columns_with_equal_entries(rows)
     larger = np.zeros_like(panels)  # sum_j G_ij [x_i > x_j]
     every = np.zeros((len(panels), SIDE), np.float32)  # sum_j G_ij
     by_tile = np.empty((SIDE, SIDE), np.float32)
@@ -278,7 +254,7 @@ def differentiate(
     for t in range(len(where)):
         lanes, others, weight = where[t]
         by_distance(tiles[t], target[t], weights[weight], scale, factor, by_tile)
-        i, j = pair // len(rows) - lanes * SIDE, pair % len(rows) - others * SIDE
+        i, j = pair // len(gradient) - lanes * SIDE, pair % len(gradient) - others * SIDE
         if 0 <= i < SIDE and 0 <= j < SIDE:
             by_tile[j, i] += correction
             if lanes == others:
@@ -322,7 +298,7 @@ def add_larger(
     lanes: Floats,
     others: Floats,
     by_tile: Floats,
-    tied: NDArray[np.bool_],
+    tied: Flags,
     larger: Floats,
     every: Floats,
 ) -> None:
@@ -354,45 +330,3 @@ def add_larger(
                             equal = x[column, i] == y[column, m, j]
                             total = total + HALF * weight[j, i] if equal else total
                         sums[column, i] += total
-
-
-@jit
-def columns_with_equal_entries(rows: Floats) -> NDArray[np.bool_]:
-    """(groups, 8); 64 columns at a time are sorted, by Knuth's merge exchange (5.2.2M)."""
-    wide_vectors()
-    count, width = rows.shape
-    tied = np.zeros(-(-width // SIDE) * SIDE, np.bool_)
-    strip = np.zeros((count, SIDE), np.float32)
-    top = 1
-    while 2 * top < count:
-        top *= 2
-    for start in range(0, width, SIDE):
-        part = rows[:, start : start + SIDE]
-        strip[:, : part.shape[1]] = part
-        p = top
-        while p > 0:
-            q, r, distance = top, 0, p
-            while True:
-                for n in range(count - distance):
-                    if n & p == r:
-                        exchange(strip[n], strip[n + distance])
-                if q == p:
-                    break
-                distance, q, r = q - p, q // 2, p
-            p //= 2
-        marks = tied[start : start + SIDE]
-        for n in range(count - 1):
-            lower, upper = strip[n], strip[n + 1]
-            for column in range(SIDE):
-                marks[column] |= lower[column] == upper[column]
-    return tied.reshape(-1, GROUP)
-
-
-@jit
-def exchange(lower: Floats, upper: Floats) -> None:
-    """Puts the smaller entries of two rows into the first."""
-    wide_vectors()
-    for column in range(SIDE):
-        a, b = lower[column], upper[column]
-        lower[column] = a if a < b else b
-        upper[column] = b if a < b else a

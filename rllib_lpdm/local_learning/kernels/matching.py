@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from rllib_lpdm.local_learning.kernels import loops
 from rllib_lpdm.local_learning.kernels.compilation import compile_kernels
 from rllib_lpdm.local_learning.kernels.loops import GROUP, SIDE, TINY, Floats
+from rllib_lpdm.local_learning.kernels.ties import columns_with_equal_entries
 from rllib_lpdm.local_learning.kernels.tiles import tiles_of
+from rllib_lpdm.local_learning.kernels.values import guidance
 from rllib_lpdm.local_learning.layers import parameter_gradients
 from rllib_lpdm.local_learning.losses import LayerMatch
 from rllib_lpdm.local_learning.pairs import Pairs
@@ -67,7 +69,7 @@ class KernelMatching:
             return None
         if values is not None and math.isfinite(largest):
             of_rows = np.zeros((blocks, SIDE), np.float32)
-            spread = loops.guidance(values.detach().to(inputs.dtype).contiguous().numpy(), of_rows)
+            spread = guidance(values.detach().to(inputs.dtype).contiguous().numpy(), of_rows)
             if not math.isfinite(spread):
                 largest = NAN
             elif spread > 0.0:
@@ -101,8 +103,8 @@ class KernelMatching:
             factor = -scale / loss
             gradient = torch.empty_like(outputs)
             loops.differentiate(
-                rows,
                 panels,
+                columns_with_equal_entries(rows),
                 tiles,
                 target.tiles,
                 where,
