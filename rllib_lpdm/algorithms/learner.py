@@ -25,6 +25,7 @@ from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.algorithms.updates import Batch
 from rllib_lpdm.local_learning import LayerAdam
+from rllib_lpdm.local_learning.kernels import compile_kernels
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards, WholeBatch
 
 Array = NDArray[Any]
@@ -53,6 +54,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         super().build()
         self.return_statistics = RunningStatistics()
         self.shards: WholeBatch = Shards() if self.distributed else WHOLE_BATCH
+        compile_kernels()
 
     @functools.cached_property
     def actor_critic(self) -> ActorCriticModule:

@@ -3,17 +3,21 @@
 from collections.abc import Callable
 
 from rllib_lpdm.benchmarks.grid import grid, wandb
+from rllib_lpdm.benchmarks.kernels import learners, matching
 from rllib_lpdm.benchmarks.measure import Row
 from rllib_lpdm.benchmarks.report import report
 from rllib_lpdm.benchmarks.scale import scale
-from rllib_lpdm.benchmarks.training import ppo, reinforce, runner
+from rllib_lpdm.benchmarks.training import iterations, ppo, reinforce, runner
 from rllib_lpdm.benchmarks.updates import local_update, memory
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "runner": runner,
     "reinforce": reinforce,
     "ppo": ppo,
+    "iterations": iterations,
+    "matching": matching,
     "local_update": local_update,
+    "learners": learners,
     "memory": memory,
     "grid": grid,
     "wandb": wandb,

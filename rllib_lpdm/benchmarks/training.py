@@ -108,6 +108,44 @@ def ppo() -> list[Row]:
     return rows
 
 
+def iterations() -> list[Row]:
+    """Whole iterations, collecting and learning, by ``lpdm`` against ``bp``, for each step.
+
+    Where episodes do not end early, it is the ratio of iterations.
+    """
+    rows = []
+    targets = {
+        ("reinforce", "HalfCheetah-v4"): 1.45,
+        ("reinforce", "Ant-v4"): 1.1,
+        ("reinforce", "Hopper-v4"): 1.1,
+        ("ppo", "HalfCheetah-v4"): 1.15,
+        ("ppo", "Hopper-v4"): 1.15,
+    }
+    for (algorithm, environment), target in targets.items():
+        settings = {**_paper_settings(environment), "iterations_per_report": 1}
+        config = PPOConfig if algorithm == "ppo" else ReinforceConfig
+        with (
+            _algorithm(config(), environment, method="lpdm", **settings) as local,
+            _algorithm(config(), environment, method="bp", **settings) as backpropagating,
+        ):
+            rows.append(
+                compare(
+                    "iterations",
+                    f"{algorithm} {environment}",
+                    functools.partial(_microseconds_a_step, local),
+                    functools.partial(_microseconds_a_step, backpropagating),
+                    compared_with="bp, same settings",
+                    unit="us/step",
+                    at_most=target,
+                )
+            )
+    return rows
+
+
+def _microseconds_a_step(algo: LocalAlgorithm) -> float:
+    return 1e6 / _training_speed(algo)
+
+
 class _Rollouts:
     """Episodes of the algorithm's policy, and their replay on an environment of their own."""
 

@@ -14,13 +14,16 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.config import LocalConfig
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell
 from rllib_lpdm.experiment.trackers import Tracker, trackers_of
+from rllib_lpdm.local_learning.matching import kernel_for
 from rllib_lpdm.results.checkpoints import (
     checkpoints,
     drop_unfinished_checkpoints,
@@ -82,7 +85,7 @@ class CellRun:
             self._remote.fetch()
         before = RunRecord.read(self.folder)
         self._record = new_record(cell, before, command, session).updated(
-            process=f"{os.getpid()}-{uuid.uuid4().hex}", **provenance()
+            process=f"{os.getpid()}-{uuid.uuid4().hex}", kernel=_kernel(cell), **provenance()
         )
         self._store("running")
         try:
@@ -211,6 +214,13 @@ class CellRun:
         self._record.write(self.folder)
         if self._remote is not None:
             self._remote.publish()
+
+
+def _kernel(cell: Cell) -> str | None:
+    """What computes the cell's local losses, whose networks are in single precision on the CPU."""
+    if not METHODS[cell.method].matches_distances:
+        return None
+    return kernel_for(cell.settings.metric, torch.float32, torch.device("cpu"))
 
 
 def new_record(cell: Cell, before: RunRecord | None, command: str, session: str) -> RunRecord:

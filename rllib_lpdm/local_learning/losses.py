@@ -1,7 +1,7 @@
 """The local loss of a hidden layer (equation 1), by autograd and with its gradient by hand."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,23 @@ class Match(NamedTuple):
     gradient: Tensor
     distances: Tensor
     error: Tensor | None
+
+
+class LayerMatch(NamedTuple):
+    """What a layer needs of a match, whoever computed it.
+
+    Attributes:
+        loss: equation 1.
+        gradient: (N, d_y) with respect to the outputs; where several processes share the pairs of
+            rows, this process's part of the sum.
+        error: for the next layer's target, None where it was not asked for.
+        distance_error: see :func:`distance_error`; 0 where it was not asked for.
+    """
+
+    loss: float
+    gradient: Tensor
+    error: Any
+    distance_error: float
 
 
 def distance_matching_loss(

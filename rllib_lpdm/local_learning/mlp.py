@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from rllib_lpdm.local_learning.activations import ACTIVATIONS
-from rllib_lpdm.local_learning.distances import MetricLike, metric_of
+from rllib_lpdm.local_learning.distances import MetricLike
 from rllib_lpdm.local_learning.layers import convolutions
-from rllib_lpdm.local_learning.losses import distance_error, matching_step
+from rllib_lpdm.local_learning.matching import matching_for
 from rllib_lpdm.local_learning.neighbours import neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
-from rllib_lpdm.local_learning.targets import has_structure, target_distances
 
 
 class LayerStep(NamedTuple):
@@ -145,34 +144,30 @@ class LocalMLP(nn.Module):
                 f"{len(self.layers)} hidden layers need as many optimizers, got {len(optimizers)}"
             )
         activation, dimensions = ACTIVATIONS[self.activation], x.shape[1]
-        known = metric_of(metric)
         guide = None if values is None else _chosen(values, rows)
-        pairs = neighbour_pairs(_chosen(x, rows), neighbours, fraction, metric)
-        target = target_distances(_chosen(x, rows), guide, metric, pairs=pairs)
-        structured = has_structure(target)
+        inputs = _chosen(x, rows)
+        pairs = neighbour_pairs(inputs, neighbours, fraction, metric)
+        matching = matching_for(metric, inputs, pairs, shards)
+        target = matching.target(inputs, guide)
         steps = []
         for place, (layer, optimizer) in enumerate(zip(self.layers, optimizers, strict=True), 1):
             z = shards.forward(layer.forward, x)
             y = activation.in_place(z)
             step, error = LayerStep(0.0, 0.0, False), None
-            if structured:
+            if target is not None:
                 output = _chosen(y, rows)
-                loss, gradient, distances, error = matching_step(
-                    output, target, known, pairs, propagate_error
+                match = matching.step(output, target, propagate_error, with_error)
+                gradient = activation.backward(
+                    match.gradient, output if z is y else _chosen(z, rows)
                 )
-                gradient = activation.backward(gradient, output if z is y else _chosen(z, rows))
-                gradients = shards.parameter_gradients(layer, _chosen(x, rows), gradient)
+                gradients = matching.parameter_gradients(layer, _chosen(x, rows), gradient)
                 norm, skipped = clipped_step(optimizer, gradients, max_gradient_norm)
-                kept = distance_error(distances, target, metric) if with_error else 0.0
-                step = LayerStep(loss, norm, skipped or not math.isfinite(loss), kept)
+                skipped, error = skipped or not math.isfinite(match.loss), match.error
+                step = LayerStep(match.loss, norm, skipped, match.distance_error)
             steps.append(step)
             x = self._handed_on(y, place)
             if propagate_error and place < len(self.layers):
-                own = _chosen(x, rows)
-                target = target_distances(
-                    own, guide, metric, pairs=pairs, error=error, dimensions=dimensions
-                )
-                structured = has_structure(target)
+                target = matching.target(_chosen(x, rows), guide, error, dimensions)
         return x, steps
 
     def _handed_on(self, outputs: Tensor, place: int) -> Tensor:

@@ -12,6 +12,9 @@ from rllib_lpdm.local_learning.layers import parameter_gradients
 class WholeBatch:
     """All rows, in one process. The names are explained at :class:`Shards`."""
 
+    rank = 0
+    processes = 1
+
     def own(self, count: int) -> slice:
         return slice(0, count)
 
@@ -20,6 +23,9 @@ class WholeBatch:
 
     def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return list(tensors)
+
+    def combined(self, numbers: Sequence[float], how: str) -> Sequence[float]:
+        return numbers
 
     def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         return function(inputs)
@@ -68,6 +74,14 @@ class Shards(WholeBatch):
         torch.distributed.all_reduce(flat)
         parts = torch.split_with_sizes(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def combined(self, numbers: Sequence[float], how: str) -> Sequence[float]:
+        """The "sum", "max" or "min" over all processes of each number."""
+        operations = torch.distributed.ReduceOp
+        tensor = torch.tensor(numbers, dtype=torch.float64)
+        torch.distributed.all_reduce(tensor, getattr(operations, how.upper()))
+        combined: list[float] = tensor.tolist()
+        return combined
 
     def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """A function's outputs for all rows, of which each process computes its own.

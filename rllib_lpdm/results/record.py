@@ -77,6 +77,7 @@ class RunRecord(BaseModel):
         environment_spec: how it is made; None where the name is gymnasium's id and says all.
         run_id: names the cell in W&B.
         session: names the run of the whole experiment that had it last.
+        kernel: what computes the local losses, "numba" or "torch"; None where there are none.
         process: likewise the process, the only one that may write into the folder.
         started, finished: UTC, in ISO 8601.
         score: the smoothed return; None before the first iteration, or where it is no number.
@@ -106,6 +107,7 @@ class RunRecord(BaseModel):
     versions: dict[str, Any] = {}
     git_commit: str | None = None
     hardware: dict[str, Any] = {}
+    kernel: str | None = None
     process: str = ""
     status: Status = "running"
     error: str | None = None

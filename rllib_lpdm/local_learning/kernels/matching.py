@@ -1,0 +1,135 @@
+"""Matching of L1 distances by the kernels; what is said of it is in :mod:`..matching`."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rllib_lpdm.local_learning.kernels import loops
+from rllib_lpdm.local_learning.kernels.compilation import compile_kernels
+from rllib_lpdm.local_learning.kernels.loops import GROUP, SIDE, TINY, Floats
+from rllib_lpdm.local_learning.kernels.ties import columns_with_equal_entries
+from rllib_lpdm.local_learning.kernels.tiles import tiles_of
+from rllib_lpdm.local_learning.kernels.values import guidance
+from rllib_lpdm.local_learning.layers import parameter_gradients
+from rllib_lpdm.local_learning.losses import LayerMatch
+from rllib_lpdm.local_learning.pairs import Pairs
+from rllib_lpdm.local_learning.shards import WholeBatch
+
+NAN = math.nan
+
+
+class Target(NamedTuple):
+    """A target A in tiles.
+
+    Attributes:
+        tiles: (T, 64, 64).
+        largest: the largest of all entries; not finite where inputs or values are not.
+    """
+
+    tiles: Floats
+    largest: float
+
+
+class KernelMatching:
+    """Of several processes each computes some of the tiles, so some of the pairs of rows.
+
+    Args:
+        count: rows of the batch.
+        pairs: those to match, None for all.
+        shards: the processes.
+    """
+
+    def __init__(self, count: int, pairs: Pairs | None, shards: WholeBatch) -> None:
+        compile_kernels()
+        self._shards = shards
+        self._tiles = tiles_of(count, pairs, shards.rank, shards.processes)
+
+    def target(
+        self,
+        inputs: Tensor,
+        values: Tensor | None,
+        error: Floats | None = None,
+        dimensions: int | None = None,
+    ) -> Target | None:
+        if self._tiles.pairs == 0:
+            return None
+        where, weights, blocks, _ = self._tiles
+        rows, panels, tiles, of_tile = self._buffers(inputs)
+        highest = loops.measure(rows, where, weights, panels, tiles, of_tile)
+        (largest,) = self._shards.combined([highest], "max")
+        if error is not None:
+            (highest,) = self._shards.combined([np.abs(error).max(initial=0.0)], "max")
+            if highest != 0.0:
+                tiles *= 1.0 + np.abs(error) / np.float32(highest)
+                (largest,) = self._shards.combined([tiles.max(initial=0.0)], "max")
+        if largest < TINY:
+            return None
+        if values is not None and math.isfinite(largest):
+            of_rows = np.zeros((blocks, SIDE), np.float32)
+            spread = guidance(values.detach().to(inputs.dtype).contiguous().numpy(), of_rows)
+            if not math.isfinite(spread):
+                largest = NAN
+            elif spread > 0.0:
+                highest = loops.guide(tiles, where, weights, of_rows, 1.0 / largest)
+                (largest,) = self._shards.combined([highest], "max")
+        scale = 1.0 / (largest * (dimensions or inputs.shape[1]))
+        tiles *= np.float32(scale)
+        return Target(tiles, largest * scale)
+
+    def step(
+        self, outputs: Tensor, target: Target, keep_error: bool, with_error: bool
+    ) -> LayerMatch:
+        where, weights, _, pairs = self._tiles
+        combined = self._shards.combined
+        rows, panels, tiles, of_tile = self._buffers(outputs)
+        (largest,) = combined([loops.measure(rows, where, weights, panels, tiles, of_tile)], "max")
+        if not (math.isfinite(largest) and math.isfinite(target.largest)):
+            error = np.full_like(tiles, NAN) if keep_error else None
+            return LayerMatch(NAN, torch.full_like(outputs, NAN), error, NAN)
+        vanishes = largest < TINY
+        scale = 0.0 if vanishes else 1.0 / (largest * outputs.shape[1])
+        unit = 1.0 if vanishes else 1.0 / largest
+        sums = loops.compare(tiles, target.tiles, where, weights, scale, unit, 1.0 / target.largest)
+        squares, products, differences = combined(sums, "sum")
+        loss = 0.0 if vanishes else math.sqrt(squares)
+        if pairs == 1 or loss == 0.0:
+            gradient = torch.zeros_like(outputs)
+        else:
+            first = loops.find(tiles, where, of_tile, largest, len(rows))
+            (pair,) = combined([first], "min")
+            factor = -scale / loss
+            gradient = torch.empty_like(outputs)
+            loops.differentiate(
+                panels,
+                columns_with_equal_entries(rows),
+                tiles,
+                target.tiles,
+                where,
+                weights,
+                scale,
+                factor,
+                -factor * products / largest,
+                int(pair),
+                gradient.numpy(),
+            )
+        error = target.tiles - tiles * np.float32(scale) if keep_error else None
+        if vanishes and keep_error:
+            error = np.zeros_like(tiles)  # as the outputs have no distances to scale
+        return LayerMatch(loss, gradient, error, math.sqrt(differences / pairs))
+
+    def parameter_gradients(
+        self, layer: nn.Module, inputs: Tensor, output_gradient: Tensor
+    ) -> list[Tensor]:
+        """Sums over all rows of what this process's pairs, and then all processes', contribute."""
+        return self._shards.summed(parameter_gradients(layer, inputs, output_gradient))
+
+    def _buffers(self, rows: Tensor) -> tuple[Floats, Floats, Floats, Floats]:
+        """The rows, and room for what :func:`~...loops.measure` writes."""
+        where, _, blocks, _ = self._tiles
+        array = rows.detach().contiguous().numpy()
+        panels = np.empty((blocks, -(-array.shape[1] // GROUP), GROUP, SIDE), np.float32)
+        tiles = np.empty((len(where), SIDE, SIDE), np.float32)
+        return array, panels, tiles, np.empty(len(where), np.float32)
