@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("rllib-lpdm", "ray", "torch", "numpy", "gymnasium", "mujoco")
+PACKAGES = ("rllib-lpdm", "ray", "torch", "numpy", "numba", "gymnasium", "mujoco")
 
 
 @functools.cache
