@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("command", metavar="COMMAND", help="one of those below")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help="what it takes: COMMAND --help")
+    rest = "what it takes: COMMAND --help"
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=rest).required = False
     options = parser.parse_args(arguments)
     if options.command not in COMMANDS:
         parser.error(unknown_name(options.command, COMMANDS, "command"))

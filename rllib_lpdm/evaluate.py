@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     if options.json:
         try:
-            options.json.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
+            text = json.dumps(evaluation.to_json())
+            content = json.loads(text, parse_constant=lambda _: None)  # no NaN, no Infinity
+            options.json.write_text(json.dumps(content, indent=2) + "\n")
         except OSError as error:
             status = complain(error, 1)
     if options.video:

@@ -63,10 +63,11 @@ def _tune(options: argparse.Namespace) -> int:
     mode = resolve_mode(options.wandb)
     if options.dry_run:
         begun = Begun({}, {}, []) if overwrite else existing_runs(folder, cells)
+        usable = [cell for cell in cells if cell.name not in begun.unusable]
+        print(*begun.notes, plan(usable, folder, begun.runs, offline=mode == "offline"), sep="\n")
         for reason in begun.unusable.values():
-            raise ExperimentError(reason)
-        print(*begun.notes, plan(cells, folder, begun.runs, offline=mode == "offline"), sep="\n")
-        return 0
+            complain(reason, 1)
+        return 0 if not begun.unusable else 1 if usable else 2
     print(f"{len(cells)} cell{'s' if len(cells) != 1 else ''} into {folder}", flush=True)
     outcome = run_experiment(
         experiment,

@@ -40,7 +40,7 @@ def test_the_status_of_a_command_is_the_scripts(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
-    [(["tnue"], "did you mean 'tune'?"), ([], "COMMAND"), (["--vers"], "")],
+    [(["tnue"], "did you mean 'tune'?"), ([], "required: COMMAND\n"), (["--vers"], "")],
 )
 def test_an_unknown_command_is_answered_with_those_there_are(arguments, fragment, capsys):
     with pytest.raises(SystemExit):

@@ -11,7 +11,7 @@ import pytest
 
 from rllib_lpdm.evaluate import main
 from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.evaluation import evaluate
+from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy, evaluate
 from rllib_lpdm.experiment.spec import Cell, CellSettings
 from tests.experiment.files import read_run, write_run
 
@@ -102,6 +102,15 @@ def test_numbers_that_cannot_be_written_are_printed(cell, capsys):
     output = capsys.readouterr()
     assert "mean" in output.out
     assert "out.json" in only_line(output.err)
+
+
+def test_a_return_that_is_no_number_is_written_as_null(cell, monkeypatch):
+    broken = Evaluation(SavedPolicy.load(cell), 0, np.array([np.nan, 1.0]), np.array([5, 5]))
+    monkeypatch.setattr(SavedPolicy, "evaluate", lambda *arguments: broken)
+    assert main([str(cell), "--json", str(cell / "out.json")]) == 0
+    written = json.loads((cell / "out.json").read_text(), parse_constant=pytest.fail)
+    assert [episode["return"] for episode in written["episodes"]] == [None, 1.0]
+    assert (written["mean"], written["std"]) == (None, None)
 
 
 def test_other_versions_than_those_of_the_training_are_noted(cell, capsys):

@@ -195,7 +195,7 @@ def test_a_throwaway_run_replaces_the_one_before(ray_session, tmp_path, capsys):
 def test_a_dry_run_says_nothing_but_its_plan(tmp_path):
     ended = command(DEBUG, "--output", tmp_path, "--dry-run")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "1 cells, 0 finished" in ended.stdout
+    assert "1 cell, 0 finished" in ended.stdout
 
 
 def test_the_command_itself_ends_with_status_2_and_no_traceback(tmp_path):

@@ -35,6 +35,7 @@ WRAPPERS = (
     "StickyAction",
     "TimeAwareObservation",
 )
+FOREIGN = ("GymV21Environment-v0", "GymV26Environment-v0")  # shimmy's, of the gym before gymnasium
 OF_MAKE = ("id", "max_episode_steps", "disable_env_checker")  # gym.make's own arguments
 
 
@@ -127,6 +128,12 @@ class EnvironmentSpec(_Described):
             if name in value:
                 raise ValueError(f"{name!r} is no argument of the environment's own")
         return value
+
+    @model_validator(mode="after")
+    def _imports_nothing(self) -> Self:
+        if self.kwargs and self.id in FOREIGN:
+            raise ValueError(f"{self.id} makes what its kwargs name, which may import any module")
+        return self
 
     @property
     def label(self) -> str:

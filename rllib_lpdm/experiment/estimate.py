@@ -60,7 +60,8 @@ def plan(cells: Sequence[Cell], folder: Path, runs: Mapping[str, RunRecord], off
     pending = [cell for cell in cells if cell.name not in finished]
     done = len(cells) - len(pending)
     lines.append(
-        f"{len(cells)} cells, {done} finished, {len(pending)} to run, "
+        f"{len(cells)} cell{'s' if len(cells) != 1 else ''}, {done} finished, "
+        f"{len(pending)} to run, "
         f"{sum(_left(cell, runs) for cell in pending)} iterations in all, into {folder}"
     )
     if pending:

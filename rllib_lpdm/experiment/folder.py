@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from pydantic import ValidationError
 
-from rllib_lpdm.experiment.spec import Cell, CellSettings, Experiment, ExperimentError
+from rllib_lpdm.experiment.spec import (
+    Cell,
+    CellSettings,
+    Experiment,
+    ExperimentError,
+    own_settings,
+)
 from rllib_lpdm.results.checkpoints import checkpoints
 from rllib_lpdm.results.layout import (
     CHECKPOINTS,
@@ -23,8 +30,9 @@ from rllib_lpdm.results.layout import (
     checkpoint_iteration,
     checkpoint_name,
 )
+from rllib_lpdm.results.messages import fault
 from rllib_lpdm.results.plan import Plan
-from rllib_lpdm.results.record import RunRecord, read_runs
+from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
 from rllib_lpdm.results.storage import is_remote
 
 OURS = (PLAN_FILE, WANDB, REPORT_FOLDER)  # what is in the folder besides cells
@@ -218,6 +226,12 @@ def _present_files(folder: Any, runs: dict[str, RunRecord]) -> Callable[[str], F
 def _compare(begun: Begun, folder: Path, cell: Cell, has_rows: bool, made: set[int]) -> list[str]:
     """How the cell's settings have changed since it began; notes what the cell lacks."""
     run, done = begun.runs[cell.name], max(made, default=0)
+    try:
+        own_settings(cell.algorithm, run.settings)
+    except ValidationError as error:
+        path = folder / cell.name / RUN_FILE
+        begun.unusable[cell.name] = str(RecordError(path, f"settings.{fault(error)}"))
+        return []
     wanted, begun_with = cell.settings.iterations or 0, run.settings.get("iterations")
     if done and not has_rows:
         begun.unusable[cell.name] = (

@@ -158,10 +158,10 @@ def _apply_changes(files: dict[Path, ExperimentFile], changes: Sequence[str]) ->
 # -- what one entry alone cannot show -------------------------------------------------------------
 
 
-def _check_unique(place: str, values: Sequence[Any]) -> None:
+def _check_unique(place: str, values: Sequence[Any], hint: str = "") -> None:
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ExperimentError(f"{place}: {shown(repeated[0])} is listed twice")
+        raise ExperimentError(f"{place}: {shown(repeated[0])} is listed twice{hint}")
 
 
 def _check_environments(
@@ -173,7 +173,7 @@ def _check_environments(
             unknown = unknown_environment(environment.id)
             raise ExperimentError(f"{path}: environments[{index}]: {unknown}")
     names = [environment.label for environment in environments]
-    _check_unique(f"{path}: environments", names)
+    _check_unique(f"{path}: environments", names, "; a second form of an id needs a name")
     for source, file in files.items():
         for index, override in enumerate(file.overrides):
             named = override.when.environment

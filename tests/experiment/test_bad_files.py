@@ -145,7 +145,11 @@ WRONG_LISTS = {
     "no iterations": (changed("iterations: 2", ""), ["settings.iterations: "]),
     "repeated environment": (
         changed("Acrobot-v1", "CartPole-v1"),
-        ["environments: ", "'CartPole-v1'", "twice"],
+        ["environments: ", "'CartPole-v1'", "twice", "needs a name"],
+    ),
+    "environment of another library": (
+        environment("{id: GymV26Environment-v0, kwargs: {env_id: 'trap:Env-v0'}}"),
+        ["environments[1]: ", "GymV26Environment-v0", "may import any module"],
     ),
     "repeated name": (
         environment("{id: Acrobot-v1, name: CartPole-v1}"),

@@ -51,6 +51,17 @@ def test_a_dry_run_lists_the_cells_and_starts_nothing(tmp_path, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_names_the_damaged_cells_and_counts_the_others(tmp_path, capsys):
+    file = write(tmp_path, "small.yaml", seeds=3)
+    for seed in (0, 1):
+        write_run(tmp_path / "small" / f"CartPole-v1_ppo_lpdm_s{seed}", {})
+    assert tune.main([str(file), "--output", str(tmp_path), "--resume", "--dry-run"]) == 1
+    said = capsys.readouterr()
+    assert "1 cell, 0 finished, 1 to run" in said.out
+    for line, seed in zip(said.err.splitlines(), (0, 1), strict=True):
+        assert f"s{seed}/run.json is damaged" in line
+
+
 def test_a_throwaway_run_replaces_its_own_former_results_and_no_others(tmp_path, capsys):
     file = write(tmp_path, "small.yaml", throwaway=True)
     heir = write(tmp_path, "heir.yaml", extends="small.yaml", name="small")

@@ -96,7 +96,7 @@ def test_evaluation_report_and_resume_work_with_it(here, capsys):
     assert report.main([str(cell.parent)]) == 0
     assert "1 cell" in capsys.readouterr().out
     assert tune.main(["file.yaml", *options, "--output", "out", "--dry-run"]) == 0
-    assert "1 cells, 1 finished" in capsys.readouterr().out
+    assert "1 cell, 1 finished" in capsys.readouterr().out
     changed = f"environments=[{json.dumps(EASY | {'kwargs': {'reward': 1}})}]"
     more = ["--set", changed, "--output", "out", "--dry-run"]
     assert tune.main(["file.yaml", *options, *more]) == 2

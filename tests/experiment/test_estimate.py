@@ -67,7 +67,7 @@ def test_a_grid_that_is_finished_costs_nothing(tmp_path):
     (cell,) = load_experiment(write(tmp_path)).cells()
     finish(tmp_path / "grid", cell)
     assert planned([cell], tmp_path / "grid").splitlines()[1:] == [
-        f"1 cells, 1 finished, 0 to run, 0 iterations in all, into {tmp_path / 'grid'}"
+        f"1 cell, 1 finished, 0 to run, 0 iterations in all, into {tmp_path / 'grid'}"
     ]
 
 

@@ -230,6 +230,8 @@ def no_number(folder):
     ("damage", "file", "place"),
     [
         (edit(settings=None), "run.json", "settings: "),
+        (edit(settings={"lr": float("nan")}), "run.json", "settings.lr: "),
+        (edit(settings={"iterations": "x"}, status="finished"), "run.json", "settings.iterations"),
         (edit(checkpoints=5), "run.json", "checkpoints: "),
         (lambda folder: (folder / "run.json").write_text('{"cell": '), "run.json", "damaged"),
         (no_number, "iterations.csv", "'many'"),

@@ -280,7 +280,7 @@ def test_an_existing_url_is_refused_continued_or_overwritten_as_told(
     assert len(run_experiment(experiment, output, overwrite=True).finished) == 1
     assert json.loads(run_file.read_bytes())["run_id"] != json.loads(before)["run_id"]
     assert tune.main([str(file), "--output", output, "--dry-run"]) == 0
-    assert "1 cells, 1 finished, 0 to run" in capsys.readouterr().out
+    assert "1 cell, 1 finished, 0 to run" in capsys.readouterr().out
 
 
 def test_overwriting_behind_a_url_deletes_nothing_that_is_no_cell(bucket, tmp_path):
