@@ -137,11 +137,13 @@ def _apply_changes(files: dict[Path, ExperimentFile], changes: Sequence[str]) ->
         if head == "settings" and rest:
             check_settings("--set settings", {rest: value})
             settings[rest] = value
+        elif head == "settings":
+            raise ExperimentError(f"{place}: name a setting, such as settings.lr=1.0e-3")
         elif key in CellSettings.model_fields:
             raise ExperimentError(f"{place}: {key} is a setting, write settings.{key}=...")
         elif key not in CHANGEABLE:
             every = [*CHANGEABLE, *(f"settings.{name}" for name in CellSettings.model_fields)]
-            near = [] if head == "settings" else difflib.get_close_matches(key[:80], every, n=1)
+            near = difflib.get_close_matches(key[:80], every, n=1)
             known = near or [*CHANGEABLE, "settings.NAME"]
             raise ExperimentError(f"{place}: {unknown_key(key, known, 'path')}")
         elif value is None:
