@@ -85,10 +85,13 @@ def _tune(options: argparse.Namespace) -> int:
 def _say_scores(outcome: Outcome) -> None:
     """The table of scores, what is not in it, and what can be done with the results."""
     results = read_results(outcome.folder)
-    if results.cells:
+    cells = [cell for cell in results.cells if cell.run.cell not in outcome.failed]
+    if cells:
         print("\nMax score of 50 iterations (mean of the last tenth):")
-        print(score_table(results.cells))
-    reported = {cell.run.cell for cell in results.cells}
+        print(score_table(cells))
+    reported = {cell.run.cell for cell in cells}
+    for name, reason in outcome.failed.items():
+        print(f"not in the table: {one_line(f'{name}: {reason}')}")
     for name in outcome.finished:
         if name not in reported:
             notes = [note for note in results.notes if note.startswith(f"{name}: ")]

@@ -3,6 +3,7 @@
 import pytest
 
 from rllib_lpdm import tune
+from rllib_lpdm.experiment.runner import Outcome
 from tests.experiment.files import write, write_run
 
 
@@ -60,6 +61,19 @@ def test_a_dry_run_names_the_damaged_cells_and_counts_the_others(tmp_path, capsy
     assert "1 cell, 0 finished, 1 to run" in said.out
     for line, seed in zip(said.err.splitlines(), (0, 1), strict=True):
         assert f"s{seed}/run.json is damaged" in line
+
+
+def test_a_cell_that_failed_is_named_and_not_in_the_final_table(tmp_path, capsys, monkeypatch):
+    cell = tmp_path / "small" / "CartPole-v1_ppo_lpdm_s0"
+    content = {"cell": cell.name, "environment": "CartPole-v1", "algorithm": "ppo", "seed": 0}
+    write_run(cell, {**content, "method": "lpdm", "status": "failed"})
+    (cell / "iterations.csv").write_text("iteration,episode_return\n1,0\n2,0\n")
+    ended = Outcome(cell.parent, [], {cell.name: "every update was skipped"})
+    monkeypatch.setattr(tune, "run_experiment", lambda *arguments, **options: ended)
+    assert tune.main([str(write(tmp_path, "small.yaml")), "--output", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "0.0 (0.0)" not in said
+    assert f"not in the table: {cell.name}: every update was skipped" in said
 
 
 def test_a_throwaway_run_replaces_its_own_former_results_and_no_others(tmp_path, capsys):
