@@ -5,6 +5,7 @@ import logging
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rllib_lpdm.analysis.results import read_results
@@ -26,6 +27,7 @@ from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.plan import Plan
+from rllib_lpdm.results.published import read_runs
 from rllib_lpdm.results.record import RecordError
 from rllib_lpdm.results.storage import StorageError, is_remote, results_folder
 
@@ -49,7 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _tune(options: argparse.Namespace) -> int:
     experiment = load_experiment(options.file, options.set, options.imports)
+    if options.without:
+        experiment = replace(experiment, without=_published(options.without))
     cells = experiment.cells()
+    if not cells:
+        print(f"nothing to run: {options.without} holds every cell of {options.file}")
+        return 0
     quiet_environments()
     logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     check_environments(experiment.environments)
@@ -122,6 +129,14 @@ def _say_end(outcome: Outcome, cells: int, again: str) -> int:
     return 1 if outcome.failed or outcome.disk_error else 0
 
 
+def _published(folder: Path) -> frozenset[str]:
+    """Names of the published cells, which are not run again."""
+    try:
+        return frozenset(read_runs(folder))
+    except OSError as error:
+        raise ExperimentError(f"--without {folder}: {one_line(error)}") from None
+
+
 def _not_begun(cells: list[Cell], folder: Path) -> list[Cell]:
     """The cells without a checkpoint; all, where none starts from a file."""
     if not starts_from_files(cells):
@@ -137,6 +152,8 @@ def _resume_line(options: argparse.Namespace) -> str:
         words += ["--set", change]
     for module in options.imports:
         words += ["--import", module]
+    if options.without:
+        words += ["--without", str(options.without)]
     words += ["--output", options.output, "--resume", "--wandb", options.wandb]
     if options.address:
         words += ["--address", options.address]
@@ -170,6 +187,12 @@ def _parser() -> argparse.ArgumentParser:
         default="results",
         metavar="DIR",
         help="a folder, or a URL such as s3://bucket/results; default: results/",
+    )
+    parser.add_argument(
+        "--without",
+        type=Path,
+        metavar="PUBLISHED_DIR",
+        help="leave out the cells that are published there already",
     )
     parser.add_argument("--address", help="join this Ray cluster; default: RAY_ADDRESS, else none")
     parser.add_argument(

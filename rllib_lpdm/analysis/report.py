@@ -21,6 +21,7 @@ from rllib_lpdm.analysis.settings import HOW_RUN
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
+from rllib_lpdm.results.published import is_published
 
 APPENDICES = {
     "appendix_a": "Figure A1: sparse distance matrices",
@@ -151,7 +152,7 @@ def _experiments(folder: Path) -> tuple[Path, list[Path]]:
 
 def _holds_cells(folder: Path) -> bool:
     try:
-        return any(map(_is_cell, folder.iterdir()))
+        return is_published(folder) or any(map(_is_cell, folder.iterdir()))
     except OSError:  # not ours to read, or gone meanwhile
         return False
 

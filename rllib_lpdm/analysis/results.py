@@ -13,6 +13,7 @@ from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.plan import Plan
+from rllib_lpdm.results.published import is_published, read_published
 from rllib_lpdm.results.record import RecordError, RunRecord
 from rllib_lpdm.results.scores import Floats, finite
 
@@ -85,6 +86,8 @@ def read_results(folder: Path, wanted: Callable[[str], bool] = lambda column: Tr
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
+    if is_published(folder):
+        return _published(folder)
     notes: list[str] = []
     cells: dict[tuple[Any, ...], tuple[str, CellResult]] = {}
     for path in sorted(folder.iterdir()):
@@ -110,6 +113,15 @@ def read_results(folder: Path, wanted: Callable[[str], bool] = lambda column: Tr
     found = _in_order(cell for _, cell in cells.values())
     missing, note = _missing(folder, found)
     return Results(folder.name, found, missing, notes + note)
+
+
+def _published(folder: Path) -> Results:
+    try:
+        cells = read_published(folder)
+    except (OSError, ValueError) as error:
+        return Results(folder.name, [], notes=[one_line(error, 300)])
+    found = _in_order(CellResult(run, columns) for run, columns in cells.values())
+    return Results(folder.name, found, *_missing(folder, found))
 
 
 def _read_cell(folder: Path, wanted: Callable[[str], bool]) -> tuple[CellResult | None, list[str]]:

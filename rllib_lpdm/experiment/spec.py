@@ -261,8 +261,8 @@ class Cell:
 
     def __post_init__(self) -> None:
         if isinstance(self.settings, CellSettings):
-            own = own_settings(self.algorithm, self.settings.model_dump())
-            object.__setattr__(self, "settings", own)
+            settings = own_settings(self.algorithm, self.settings.model_dump())
+            object.__setattr__(self, "settings", settings)
 
     @functools.cached_property
     def name(self) -> str:
@@ -293,6 +293,7 @@ class Experiment:
     throwaway: bool = False
     imports: tuple[str, ...] = ()
     source: str = "experiment"
+    without: frozenset[str] = frozenset()  # cells that are not run, by name
 
     def cells(self) -> list[Cell]:
         """All cells; the seeds vary slowest, so that every configuration has a result early.
@@ -313,7 +314,7 @@ class Experiment:
             raise ExperimentError(
                 f"{self.source}: settings.iterations: say how many iterations a cell trains for"
             )
-        return cells
+        return [cell for cell in cells if cell.name not in self.without]
 
     def _expand(self) -> Iterator[Cell]:
         variants: Sequence[str | None] = list(self.variants) or [None]

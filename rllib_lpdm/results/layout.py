@@ -16,6 +16,10 @@ RUN_FILE, ITERATIONS_FILE, CHECKPOINTS, TENSORBOARD = (
 WEIGHTS_FILE = "weights.npz"  # of a checkpoint
 # beside the cells
 PLAN_FILE, LOCK_FILE, REPORT_FOLDER, WANDB = ".experiment.json", ".lock", "report", "wandb"
+# in place of the cells' folders where they are published
+PUBLISHED_RUNS, PUBLISHED_SCORES, PUBLISHED_VERSIONS, PUBLISHED_SUMS, PUBLISHED_CURVES = (
+    *("runs.jsonl", "scores.csv", "versions.txt", "SHA256SUMS", "curves"),
+)
 
 
 def checkpoint_name(iteration: int) -> str:

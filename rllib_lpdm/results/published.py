@@ -1,0 +1,211 @@
+"""Finished cells as they are published: few checked files in place of a folder for each cell.
+
+::
+
+    <published>/    runs.jsonl, scores.csv, versions.txt, SHA256SUMS, .experiment.json
+        curves/CartPole-v1.parquet     a row an iteration, float32
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from rllib_lpdm.results.columns import metric_of
+from rllib_lpdm.results.iterations import RETURN, read_columns
+from rllib_lpdm.results.layout import (
+    ITERATIONS_FILE,
+    PLAN_FILE,
+    PUBLISHED_CURVES,
+    PUBLISHED_RUNS,
+    PUBLISHED_SCORES,
+    PUBLISHED_SUMS,
+    PUBLISHED_VERSIONS,
+    cell_folders,
+)
+from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.plan import Plan
+from rllib_lpdm.results.record import RunRecord
+from rllib_lpdm.results.scores import Floats, end_score, finite, first_full, max_score, smoothed
+from rllib_lpdm.results.storage import write_whole
+
+COLUMNS = {  # besides distance_error of each layer
+    "iteration": "int32",
+    "env_steps": "int64",
+    RETURN: "float32",
+    "episode_length": "float32",
+    "seconds": "float32",
+}
+_OF_ONE_MACHINE = {"process", "session", "run_id", "failures", "checkpoints"}
+
+Cells = dict[str, tuple[RunRecord, dict[str, Floats]]]
+
+
+class PublishedError(ValueError):
+    """Published files that cannot be read or added to; the message names the file."""
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder holds published cells, rather than a folder for each."""
+    return (folder / PUBLISHED_RUNS).is_file()
+
+
+def read_runs(folder: Path) -> dict[str, RunRecord]:
+    """The records of published cells, by the cells' names.
+
+    Raises:
+        OSError: the file cannot be read.
+        RecordError: a line of it is damaged.
+    """
+    path = folder / PUBLISHED_RUNS
+    records = (
+        RunRecord.parse(line, f"line {number} of {path}")
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
+    )
+    return {record.cell: record for record in records}
+
+
+def read_published(folder: Path) -> Cells:
+    """The records and curves of published cells, by the cells' names.
+
+    Returns:
+        Of each cell its record and its columns, (iterations,) each, rounded to float32.
+
+    Raises:
+        OSError: a file cannot be read.
+        PublishedError: a file is damaged or missing.
+        RecordError: a record is damaged.
+    """
+    runs = read_runs(folder)
+    curves: dict[str, dict[str, Floats]] = {}
+    for environment in dict.fromkeys(run.environment for run in runs.values()):
+        path = _curves_file(folder, environment)
+        try:
+            table = pd.read_parquet(pa.BufferReader(path.read_bytes()))
+            for cell, rows in table.groupby("cell", sort=False, observed=True):
+                columns = rows.drop(columns="cell").dropna(axis="columns", how="all")
+                curves[str(cell)] = {
+                    str(name): column.to_numpy("float64") for name, column in columns.items()
+                }
+        except (FileNotFoundError, KeyError, ValueError) as error:
+            raise PublishedError(f"{path} is missing or damaged ({one_line(error)})") from None
+    lost = [name for name in runs if name not in curves]
+    if lost:
+        path = _curves_file(folder, runs[lost[0]].environment)
+        raise PublishedError(f"{path} has no rows of {lost[0]}, which {PUBLISHED_RUNS} names")
+    return {name: (run, curves[name]) for name, run in runs.items()}
+
+
+def publish(folder: Path, into: Path) -> tuple[int, int]:
+    """Adds an experiment's finished cells to published ones, and writes every file anew.
+
+    Args:
+        folder: an experiment's folder.
+        into: the published folder, which may be new.
+
+    Returns:
+        How many cells were added, and how many there are now.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        PublishedError: a cell is published already with other settings, or nothing is finished.
+        RecordError: a record is damaged.
+    """
+    cells = read_published(into) if is_published(into) else {}
+    before = len(cells)
+    for path in cell_folders(folder):
+        run = RunRecord.read(path)
+        if run is None or run.status != "finished":
+            continue
+        if run.cell not in cells:
+            content = (path / ITERATIONS_FILE).read_bytes()
+            cells[run.cell] = run, read_columns(content, _is_published)
+        elif cells[run.cell][0].settings != run.settings:
+            raise PublishedError(
+                f"{into} holds {run.cell} with other settings; publish into another folder"
+            )
+    if not cells:
+        raise PublishedError(f"{folder} has no finished cell")
+    planned = [name for place in (into, folder) for name in Plan.read(place).cells or []]
+    _write(into, dict(sorted(cells.items())), sorted({*planned, *cells}))
+    return len(cells) - before, len(cells)
+
+
+def _is_published(column: str) -> bool:
+    return column in COLUMNS or metric_of(column)[0] == "distance_error"
+
+
+def _curves_file(folder: Path, environment: str) -> Path:
+    return folder / PUBLISHED_CURVES / f"{environment.replace('/', '-')}.parquet"
+
+
+def _write(into: Path, cells: Cells, planned: Iterable[str]) -> None:
+    (into / PUBLISHED_CURVES).mkdir(parents=True, exist_ok=True)
+    Plan(list(planned)).write(into)
+    for environment in dict.fromkeys(run.environment for run, _ in cells.values()):
+        tables = [
+            pd.DataFrame(columns).astype({name: COLUMNS.get(name, "float32") for name in columns})
+            for run, columns in cells.values()
+            if run.environment == environment
+        ]
+        names = [name for name, (run, _) in cells.items() if run.environment == environment]
+        table = pd.concat(tables, keys=names, names=["cell"]).reset_index("cell")
+        floats = [str(name) for name, kind in table.dtypes.items() if kind == "float32"]
+        content = table.to_parquet(
+            index=False,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=["cell"],
+            use_byte_stream_split=floats,
+        )
+        write_whole(_curves_file(into, environment), content)
+    lines = (
+        json.dumps(run.model_dump(mode="json", exclude_unset=True, exclude=_OF_ONE_MACHINE))
+        for run, _ in cells.values()
+    )
+    _write_lines(into / PUBLISHED_RUNS, lines)
+    scores = pd.DataFrame([_scores(run, columns) for run, columns in cells.values()])
+    write_whole(into / PUBLISHED_SCORES, scores.to_csv(index=False).encode())
+    installed = {(found.name, found.version) for found in importlib.metadata.distributions()}
+    _write_lines(
+        into / PUBLISHED_VERSIONS, (f"{name}=={version}" for name, version in sorted(installed))
+    )
+    files = sorted(path for path in into.rglob("*") if _has_sum(path.relative_to(into)))
+    _write_lines(
+        into / PUBLISHED_SUMS,
+        (
+            f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(into)}"
+            for path in files
+        ),
+    )
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _has_sum(path: Path) -> bool:
+    """Whether a file is one of those that :func:`publish` writes."""
+    whole = (PLAN_FILE, PUBLISHED_RUNS, PUBLISHED_SCORES, PUBLISHED_VERSIONS)
+    return str(path) in whole or path.match(f"{PUBLISHED_CURVES}/*.parquet")
+
+
+def _scores(run: RunRecord, columns: dict[str, Floats]) -> dict[str, object]:
+    """A cell's row of the table of scores."""
+    returns = finite(columns[RETURN])
+    first = first_full(len(returns))
+    return {
+        **{name: getattr(run, name) for name in ("cell", "environment", "algorithm", "method")},
+        "variant": run.variant or "",
+        "seed": run.seed,
+        "iterations": len(returns),
+        "env_steps": int(columns["env_steps"][-1]),
+        "seconds": round(float(columns["seconds"].sum()), 1),
+        "max_score": round(max_score(returns), 3),
+        "max_score_iteration": int(smoothed(returns)[first:].argmax()) + first + 1,
+        "end_score": round(end_score(returns), 3),
+    }
