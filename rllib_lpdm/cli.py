@@ -13,6 +13,7 @@ COMMANDS = {  # modules of this package, imported when they are asked for
     "tune": "train every cell of an experiment file",
     "report": "tables, figures and one page of a results folder",
     "evaluate": "returns, and a video, of a trained policy",
+    "verify": "recorded cells again, compared bit for bit",
     "publish": "finished cells in a few small files",
     "benchmark": "speed and memory as ratios",
 }

@@ -85,7 +85,7 @@ class CellRun:
             self._remote.fetch()
         before = RunRecord.read(self.folder)
         self._record = new_record(cell, before, command, session).updated(
-            process=f"{os.getpid()}-{uuid.uuid4().hex}", kernel=_kernel(cell), **provenance()
+            process=f"{os.getpid()}-{uuid.uuid4().hex}", kernel=kernel_of(cell), **provenance()
         )
         self._store("running")
         try:
@@ -216,7 +216,7 @@ class CellRun:
             self._remote.publish()
 
 
-def _kernel(cell: Cell) -> str | None:
+def kernel_of(cell: Cell) -> str | None:
     """What computes the cell's local losses, whose networks are in single precision on the CPU."""
     if not METHODS[cell.method].matches_distances:
         return None

@@ -82,7 +82,7 @@ class SavedWeights:
                         raise EvaluationError(
                             f"{source} is missing: the checkpoint is incomplete"
                         ) from None
-            cell = _cell(folder, run)
+            cell = recorded_cell(run, folder / RUN_FILE)
         except EvaluationError:
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -108,8 +108,17 @@ def _read_record(folder: Path) -> RunRecord:
     return run
 
 
-def _cell(folder: Path, run: RunRecord) -> Cell:
-    file = folder / RUN_FILE
+def recorded_cell(run: RunRecord, file: Path) -> Cell:
+    """The cell that a record describes.
+
+    Args:
+        run: the record.
+        file: where it stands, for messages.
+
+    Raises:
+        EvaluationError: names what is not known here: an environment that is not registered, or a
+            setting of another version.
+    """
     for kind, name, known in (
         ("algorithm", run.algorithm, ALGORITHMS),
         ("method", run.method, METHODS),
