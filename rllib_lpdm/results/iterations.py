@@ -94,7 +94,7 @@ class IterationWriter:
         self.returns: list[float] = []
         if done:
             try:
-                self.returns = read_columns(b"".join(kept))[RETURN].tolist()
+                self.returns = read_columns(b"".join(kept), lambda column: True)[RETURN].tolist()
             except (KeyError, ValueError) as error:
                 raise ValueError(f"{path} is damaged ({one_line(error)}); {way_out}") from None
         write_whole(path, b"".join(kept))

@@ -1,5 +1,6 @@
 """A cell ends the same however often its process was lost on the way."""
 
+import functools
 import json
 import shutil
 
@@ -220,9 +221,9 @@ def edit(**entries):
     return lambda folder: write_run(folder, read_run(folder) | entries)
 
 
-def no_number(folder):
+def no_number(folder, column=3):
     text = (folder / "iterations.csv").read_text()
-    first = text.splitlines()[1].split(",")[3]
+    first = text.splitlines()[1].split(",")[column]
     (folder / "iterations.csv").write_text(text.replace(first, "many", 1))
 
 
@@ -235,6 +236,7 @@ def no_number(folder):
         (edit(checkpoints=5), "run.json", "checkpoints: "),
         (lambda folder: (folder / "run.json").write_text('{"cell": '), "run.json", "damaged"),
         (no_number, "iterations.csv", "'many'"),
+        (functools.partial(no_number, column=-1), "iterations.csv", "'many'"),
         (lambda folder: (folder / "iterations.csv").unlink(), "iterations.csv", "has lost"),
     ],
 )
