@@ -2,10 +2,10 @@
 
 import pytest
 
-from rllib_lpdm.examples import black_box, images, pretraining, transfer
+from rllib_lpdm.examples import black_box, features, images, pretraining, transfer
 
 
-@pytest.mark.parametrize("example", [black_box, images, pretraining, transfer])
+@pytest.mark.parametrize("example", [black_box, features, images, pretraining, transfer])
 def test_an_example_asked_for_help_explains_itself_and_trains_nothing(example, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [example.__name__, "--help"])
     with pytest.raises(SystemExit) as end:

@@ -13,6 +13,8 @@ from rllib_lpdm.analysis.page import CURVES, render_page
 from rllib_lpdm.analysis.report import APPENDICES, Report, ReportError
 from rllib_lpdm.analysis.tables import (
     aggregate_records,
+    claim_records,
+    claims_markdown,
     csv_text,
     latex,
     markdown,
@@ -63,6 +65,8 @@ def _tables(report: Report) -> dict[str, str]:
         "table1.md": markdown(report.scores, report.with_paper),
         "table1.tex": latex(report.scores, report.with_paper),
         "aggregates.csv": csv_text(aggregate_records(report.aggregates)),
+        "claims.csv": csv_text(claim_records(report.claims)),
+        "claims.md": claims_markdown(report.claims),
         "speed.csv": csv_text(speed_records(report.speeds)),
     }
 

@@ -15,6 +15,7 @@ from rllib_lpdm.analysis.page_cells import list_cells, machine, time_text
 from rllib_lpdm.analysis.page_tables import (
     DASH,
     aggregate_table,
+    claim_table,
     headline,
     score_table,
     speed_table,
@@ -70,6 +71,7 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
         curves=[_laid_out(picture) for picture in pictures if picture.anchor == CURVES],
         pictures=[_laid_out(picture) for picture in pictures if picture.anchor != CURVES],
         aggregates=aggregate_table(report),
+        claims=claim_table(report),
         speeds=speed_table(report),
         groups=groups,
         ENOUGH=ENOUGH,

@@ -10,7 +10,7 @@ from rllib_lpdm.analysis.report import Report
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import Place
 from rllib_lpdm.analysis.statistics import Estimate
-from rllib_lpdm.analysis.tables import number, ratio, score_records
+from rllib_lpdm.analysis.tables import CLAIM_HEADS, claim_texts, number, ratio, score_records
 
 DASH = "\N{EN DASH}"
 
@@ -208,6 +208,12 @@ def _estimate(estimate: Estimate) -> Entry:
             f"{value:.2f}", value, DASH, title="no interval: a single seed in a stratum gives none"
         )
     return Entry(f"{value:.2f}", value, f"{low:.2f}{DASH}{high:.2f}")
+
+
+def claim_table(report: Report) -> Table:
+    heads = [(head, "") for head in CLAIM_HEADS]
+    rows = [[Entry(text) for text in claim_texts(found)] for found in report.claims]
+    return Table("The paper's claims", heads, rows)
 
 
 def speed_table(report: Report) -> Table:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rllib_lpdm.analysis.aggregates import Aggregate, aggregate_rows
+from rllib_lpdm.analysis.claims import Finding, findings
 from rllib_lpdm.analysis.paper import budget, published
 from rllib_lpdm.analysis.results import Results, read_results
 from rllib_lpdm.analysis.scores import (
@@ -48,6 +49,7 @@ class Report:
         speeds: wall clock and speed.
         aggregates: the methods over all environments.
         notes: a sentence for everything that limits what the figures say.
+        claims: what the runs say of the paper's claims.
         caution: a sentence before all else, that there are too few seeds; else empty.
         appendices: the cells of the appendices' experiments by their folder's name.
     """
@@ -60,6 +62,7 @@ class Report:
     speeds: Sequence[Speed]
     aggregates: Sequence[Aggregate]
     notes: Sequence[str]
+    claims: Sequence[Finding] = ()
     caution: str = ""
     appendices: dict[str, Groups] = field(default_factory=dict)
 
@@ -120,6 +123,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
         scores=score_rows(groups, baseline),
         speeds=speed_rows(groups, baseline),
         aggregates=aggregates,
+        claims=findings(groups),
         notes=notes,
         caution=_few_seeds(groups),
         appendices={name: grouped(other.cells) for name, other in read.items() if other.cells},

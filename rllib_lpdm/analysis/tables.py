@@ -8,6 +8,7 @@ from itertools import product
 import pandas as pd
 
 from rllib_lpdm.analysis.aggregates import Aggregate
+from rllib_lpdm.analysis.claims import Finding
 from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.scores import Place, Score, Speed, grouped
 from rllib_lpdm.analysis.statistics import end_score, measures
@@ -129,6 +130,57 @@ def speed_records(speeds: Sequence[Speed]) -> list[Record]:
         }
         for row in speeds
     ]
+
+
+def claim_records(found: Sequence[Finding]) -> list[Record]:
+    """The claims as flat records."""
+    return [
+        {
+            "claim": row.claim.text,
+            "method": row.claim.method,
+            "other": row.claim.other,
+            "environments": " ".join(row.environments),
+            "places": row.places,
+            "seeds": row.seeds,
+            "level": row.claim.level,
+            "probability": float(row.probability.value),
+            "probability_low": float(row.probability.low),
+            "probability_high": float(row.probability.high),
+            "verdict": row.verdict,
+            "seeds_needed": math.nan if row.needs is None else row.needs,
+        }
+        for row in found
+    ]
+
+
+CLAIM_HEADS = ("Claim", "Runs of", "Places", "Seeds", "Probability", "Level", "Verdict")
+
+
+def claim_texts(found: Finding) -> list[str]:
+    """A claim's line in a table."""
+    value, low, high = map(float, found.probability)
+    interval = f" ({low:.2f} to {high:.2f})" if math.isfinite(low) else ""
+    needs = f", about {found.needs} seeds would tell" if found.needs else ""
+    claim = found.claim
+    return [
+        claim.text,
+        f"{claim.method}, {claim.other}",
+        f"{found.places} of {', '.join(found.environments)}",
+        str(found.seeds),
+        f"{value:.2f}{interval}",
+        f"{claim.level:g}",
+        found.verdict + needs,
+    ]
+
+
+def claims_markdown(found: Sequence[Finding]) -> str:
+    """The claims in Markdown."""
+    rows = [
+        CLAIM_HEADS,
+        ["---"] * len(CLAIM_HEADS),
+        *(map(_in_markdown, claim_texts(f)) for f in found),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def csv_text(records: Sequence[Record]) -> str:
