@@ -24,8 +24,8 @@ from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.examples.runs import start
 
 ITERATIONS, EVERY, PROBES, SATURATED = 1000, 10, 256, 0.98
-SHARED = {"hidden_sizes": (64, 128, 256), "lr": 5e-4, "grad_clip": 0.5}
-PPO: dict[str, Any] = {"episodes_per_iteration": 4, "num_epochs": 4}
+SHARED = {"hidden_sizes": (64, 128, 256), "lr": 7e-4, "grad_clip": 0.5}
+PPO: dict[str, Any] = {"episodes_per_iteration": 1, "num_epochs": 4}
 MEASURES = {
     "episode_return": "return",
     "saturated": f"share of outputs beyond {SATURATED}",

@@ -12,7 +12,7 @@ import pytest
 from tests.algorithms.runs import config, train
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
-SMALL = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}  # tune_configs/paper.yaml
+SMALL = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}  # tune_configs/tuned
 PPO = {"minibatch_size": 128, "num_epochs": 4}
 ITERATIONS = {"reinforce": 600, "reinforce_baseline": 600, "ppo": 110}
 GAIN = {"reinforce": 3.0, "reinforce_baseline": 3.0, "ppo": 1.4}  # PPO is quick to start
