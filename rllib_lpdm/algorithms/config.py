@@ -230,6 +230,7 @@ class LocalConfig(AlgorithmConfig):
                 "black_box": self.black_box,
                 "action_std": self.action_std,
                 "value_head": self.has_value_head,
+                "local_heads": self.local_heads if METHODS[self.method].local_heads else None,
                 "seed": secrets.randbits(31) if self.seed is None else self.seed,
             },
         )

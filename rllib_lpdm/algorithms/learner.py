@@ -14,6 +14,7 @@ from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from torch import Tensor
 
 from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.feedback import random_feedback, sign_feedback
 from rllib_lpdm.algorithms.functions import metric_function
 from rllib_lpdm.algorithms.internals import OneModuleLearner
 from rllib_lpdm.algorithms.methods import METHODS, MethodEntry
@@ -72,6 +73,17 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         """One a hidden layer, where each has one."""
         count = len(self.actor_critic.encoder.layers)
         return [self.optimizers[f"hidden_{number}"] for number in range(1, count + 1)]
+
+    @functools.cached_property
+    def random_feedback(self) -> list[Tensor]:
+        """One (outputs, d_y) matrix a hidden layer, drawn from the seed and never changed."""
+        matrices = random_feedback(self.actor_critic, self.config.seed)
+        return [self.tensor(matrix) for matrix in matrices]
+
+    def feedback(self) -> list[Tensor]:
+        """What takes the loss's gradient by the outputs to each hidden layer."""
+        signs = self.config.feedback == "sign"
+        return sign_feedback(self.actor_critic) if signs else self.random_feedback
 
     @functools.cached_property
     def local_loss(self) -> dict[str, Any]:

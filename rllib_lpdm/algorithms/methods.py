@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from rllib_lpdm.algorithms.updates import Update, backpropagate, match_distances, train_heads
+from rllib_lpdm.algorithms.updates import (
+    Update,
+    backpropagate,
+    match_distances,
+    send_feedback,
+    train_heads,
+    train_with_local_heads,
+)
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,7 @@ class MethodEntry:
             a derivative of everything between them.
         matches_distances: whether it is each layer's own loss (equation 1).
         guided: whether values guide the distances that are matched (section 3.2).
+        local_heads: whether every hidden layer has heads of its own, whose RL loss trains it.
     """
 
     description: str
@@ -26,6 +34,7 @@ class MethodEntry:
     backpropagates: bool = False
     matches_distances: bool = False
     guided: bool = False
+    local_heads: bool = False
 
 
 #: Every method by its name.
@@ -33,6 +42,10 @@ METHODS: Final = {
     "bp": MethodEntry("backpropagation", backpropagate, backpropagates=True),
     "lpdm": MethodEntry("L_d", match_distances, matches_distances=True),
     "lpdm_guided": MethodEntry("L_gd", match_distances, matches_distances=True, guided=True),
+    "local_rl": MethodEntry(
+        "the RL loss of each layer's own heads", train_with_local_heads, local_heads=True
+    ),
+    "dfa": MethodEntry("direct feedback alignment", send_feedback),
     "frozen": MethodEntry("nothing", train_heads, trains_hidden=False),
 }
 

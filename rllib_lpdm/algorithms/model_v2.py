@@ -8,6 +8,8 @@ for existing code; ``rllib_lpdm.PPOConfig`` reproduces the paper. What remains d
   gradient by hand, so the activations of all layers are kept until the policy's backward pass.
 - A Gaussian policy learns its standard deviation, as the second half of the logits head's outputs.
 - Each GPU of a policy matches the distances of its own shard of the batch.
+- ``local_rl`` and ``dfa`` are refused: the policy's loss is RLlib's, of the logits alone, and the
+  model can neither have it of other heads nor see its gradient before the backward pass.
 """
 
 from typing import Any
@@ -24,6 +26,12 @@ from rllib_lpdm.algorithms.settings import Settings
 from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
 from rllib_lpdm.results.columns import column
 from rllib_lpdm.results.messages import fault, unknown_name
+
+_METHODS = [
+    name
+    for name, entry in METHODS.items()
+    if entry.backpropagates or entry.matches_distances or not entry.trains_hidden
+]
 
 
 class LocalTorchModelV2(TorchModelV2, nn.Module):
@@ -125,8 +133,13 @@ def _validated(**config: Any) -> tuple[str, tuple[int, ...]]:
         if key not in known:
             raise ValueError(f"{place}: {unknown_name(key, known)}")
     method = config.pop("method", "lpdm")
+    if method not in _METHODS and method in METHODS:
+        raise ValueError(
+            f"{place}: method {method!r} is not for RLlib's old API stack; use "
+            f"rllib_lpdm.PPOConfig, or {', '.join(_METHODS[:-1])} or {_METHODS[-1]}"
+        )
     if method not in METHODS:
-        raise ValueError(f"{place}: {unknown_name(str(method), METHODS, 'method')}")
+        raise ValueError(f"{place}: {unknown_name(str(method), _METHODS, 'method')}")
     try:
         return method, Settings(**config).hidden_sizes
     except pydantic.ValidationError as error:

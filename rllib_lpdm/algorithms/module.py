@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -22,12 +22,40 @@ from rllib_lpdm.local_learning import ACTIVATIONS, LocalMLP
 Array = NDArray[Any]
 
 
+class Heads(NamedTuple):
+    """What predicts from a hidden layer's outputs.
+
+    Attributes:
+        policy: (N, d) -> (N, size).
+        value: (N, d) -> (N, 1); None where the algorithm learns no value.
+        suffix: of the names of their optimizers, such as "_1"; empty for the network's own.
+    """
+
+    policy: nn.Linear
+    value: nn.Linear | None
+    suffix: str = ""
+
+    def values(self, features: Tensor) -> Tensor:
+        """(N, d) -> (N,) values in normalised returns; zeros without a value head."""
+        if self.value is None:
+            return features.new_zeros(features.shape[0])
+        values: Tensor = self.value(features).squeeze(1)
+        return values
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """(size, d) of the policy, and (1, d) of the value if there is one."""
+        return [head.weight for head in (self.policy, self.value) if head is not None]
+
+
 class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     """Shared hidden layers, a policy head and, where the algorithm learns one, a value head.
 
     ``model_config`` holds ``hidden_sizes``, ``conv_layers``, ``activation``, ``black_box``,
-    ``action_std``, ``value_head`` and ``seed``. Weights have PyTorch's default initialisation,
-    drawn from the run's seed.
+    ``action_std``, ``value_head``, ``local_heads`` and ``seed``. Weights have PyTorch's default
+    initialisation, drawn from the run's seed. With ``local_heads`` every hidden layer has heads of
+    its own, the last one the network's: "mean" acts by the mean of their outputs, "last" by the
+    network's alone.
 
     Raises:
         ValueError: the observation space is not a Box, or the action space is not supported.
@@ -49,17 +77,47 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
             self.value_head: nn.Linear | None = (
                 nn.Linear(self.encoder.output_size, 1) if config["value_head"] else None
             )
+            # Drawn last: all else starts as it does without them.
+            sizes = self.encoder.output_sizes[:-1] if config["local_heads"] else []
+            self.local_policy_heads = nn.ModuleList(
+                nn.Linear(size, self.distribution.size) for size in sizes
+            )
+            self.local_value_heads = nn.ModuleList(
+                nn.Linear(size, 1) for size in sizes if config["value_head"]
+            )
         if isinstance(self.distribution, FixedGaussian):
             log_std = torch.full((self.distribution.size,), float(np.log(self.distribution.std)))
             self.register_buffer("log_std", log_std, persistent=False)
 
     def get_non_inference_attributes(self) -> list[str]:
-        return ["value_head"]
+        acting = self.model_config["local_heads"] == "mean"
+        return ["value_head", "local_value_heads", *([] if acting else ["local_policy_heads"])]
+
+    @property
+    def heads(self) -> list[Heads]:
+        """Every hidden layer's, where each has its own, and last the network's."""
+        policies: list[Any] = list(self.local_policy_heads)
+        values: list[Any] = list(self.local_value_heads) or [None] * len(policies)
+        pairs = enumerate(zip(policies, values, strict=True), 1)
+        of_layers = [Heads(*pair, f"_{number}") for number, pair in pairs]
+        return [*of_layers, Heads(self.policy_head, self.value_head)]
 
     def features(self, observations: Tensor) -> Tensor:
         """``(N, *observation shape)`` -> (N, output_size) of the last hidden layer."""
         features: Tensor = self.encoder(self.inputs(observations))
         return features
+
+    def policy(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, *observation shape)`` -> (N, size) outputs that act, (N, output_size) features."""
+        if not self._acts_by_mean:
+            features = self.features(observations)
+            return self.policy_head(features), features
+        policies = [*self.local_policy_heads, self.policy_head]
+        of_layers = self.encoder.outputs(self.inputs(observations))
+        outputs = []
+        for head, features in zip(policies, of_layers, strict=True):
+            outputs.append(head(features))
+        return torch.stack(outputs).mean(0), features
 
     def inputs(self, observations: Tensor) -> Tensor:
         """``(N, *observation shape)``, flattened or not -> (N, d_x) inputs of the first layer.
@@ -77,11 +135,12 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
 
     def values(self, features: Tensor) -> Tensor:
         """(N, output_size) -> (N,) values in normalised returns; zeros without a value head."""
-        head = getattr(self, "value_head", None)  # inference-only copies have none
-        if head is None:
-            return features.new_zeros(features.shape[0])
-        values: Tensor = head(features).squeeze(1)
-        return values
+        value_head = getattr(self, "value_head", None)  # inference-only copies have none
+        return Heads(self.policy_head, value_head).values(features)
+
+    @property
+    def _acts_by_mean(self) -> bool:
+        return self.model_config["local_heads"] == "mean" and len(self.local_policy_heads) > 0
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """``(N, *observation shape)`` -> what RLlib's distributions take, and the features.
@@ -89,8 +148,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         Action distribution inputs are (N, actions) logits, or (N, 2 * actions) means and the
         constant log of the standard deviation.
         """
-        features = self.features(batch[Columns.OBS])
-        outputs = self.policy_head(features)
+        outputs, features = self.policy(batch[Columns.OBS])
         if isinstance(self.distribution, FixedGaussian):
             outputs = torch.cat([outputs, self.log_std.expand_as(outputs)], dim=1)
         return {Columns.ACTION_DIST_INPUTS: outputs, Columns.EMBEDDINGS: features}
@@ -102,9 +160,10 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     def numpy_policy(self) -> "Policy":
         """The same policy in numpy; on the CPU it shares the parameters' memory.
 
-        With convolutions it is the module itself, which acts in torch; of one on a GPU, a copy.
+        With convolutions, or where the mean of several heads acts, it is the module itself, which
+        acts in torch; of one on a GPU, a copy.
         """
-        if self.model_config["conv_layers"]:
+        if self.model_config["conv_layers"] or self._acts_by_mean:
             on_cpu = self.policy_head.weight.device.type == "cpu"
             return TorchPolicy(self if on_cpu else copy.deepcopy(self).cpu())
         layers = [*self.encoder.layers, self.policy_head]
@@ -155,7 +214,7 @@ class NumpyPolicy:
 
 
 class TorchPolicy:
-    """The policy's forward pass for one observation in torch, where there are convolutions.
+    """The policy's forward pass for one observation in torch, with convolutions or several heads.
 
     Args:
         module: the actor-critic, which is copied when the policy is sent to another process.
@@ -167,9 +226,9 @@ class TorchPolicy:
     def __call__(self, observation: Array) -> Array:
         """(d_x,) float32 observation -> (size,) outputs of the policy head."""
         with torch.inference_mode():
-            features = self._module.features(torch.from_numpy(observation).unsqueeze(0))
-            outputs: Array = self._module.policy_head(features).squeeze(0).numpy()
-        return outputs
+            outputs, _ = self._module.policy(torch.from_numpy(observation).unsqueeze(0))
+            array: Array = outputs.squeeze(0).numpy()
+        return array
 
 
 Policy = NumpyPolicy | TorchPolicy

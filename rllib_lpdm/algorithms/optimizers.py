@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import nn
-
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.local_learning import LayerAdam
@@ -14,13 +12,10 @@ def optimizers_of(module: ActorCriticModule, config: Any) -> dict[str, LayerAdam
     method = METHODS[config.method]
     if method.backpropagates:
         return {"network": LayerAdam(module.parameters(), lr=config.lr)}
-    heads: dict[str, nn.Module | None] = {
-        "policy_head": module.policy_head,
-        "value_head": module.value_head,
-    }
     optimizers = {
-        name: LayerAdam(head.parameters(), lr=config.lr)
-        for name, head in heads.items()
+        name + heads.suffix: LayerAdam(head.parameters(), lr=config.lr)
+        for heads in module.heads
+        for name, head in (("policy_head", heads.policy), ("value_head", heads.value))
         if head is not None
     }
     if method.trains_hidden:

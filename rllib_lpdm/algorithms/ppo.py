@@ -1,7 +1,7 @@
 """PPO in its basic form: clipped ratio, KL penalty, clipped critic, no GAE (section 4.1)."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.algorithms.distributions import ActionDistribution
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner, averaged
+from rllib_lpdm.algorithms.module import Heads
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.settings import PPOSettings
 from rllib_lpdm.algorithms.updates import Batch, OutputGradients
@@ -53,33 +54,64 @@ class PPOLearner(LocalLearner):
     def learn_from(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
         config, module = self.config, self.actor_critic
         batch = self.batch(episodes)
-        count = len(batch["returns"])
+        observations = batch.pop("observations")
         with torch.no_grad():
-            features = self.forward(module.features, batch["observations"])
-            batch["old_outputs"] = module.policy_head(features)
-            batch["old_values"] = module.values(features)
-            batch["old_log_probs"], _ = module.distribution.log_prob(
-                batch["old_outputs"], batch["actions"]
-            )
-            advantages = batch["returns"] - batch["old_values"]
-            std, mean = torch.std_mean(advantages, correction=0)
-            batch["advantages"] = (advantages - mean) / (std + 1e-8)
+            of_heads = [
+                batch | self._before(batch, heads, features)
+                for heads, features in self._heads_and_features(observations)
+            ]
 
         metrics: list[dict[str, float]] = []
         for epoch in range(config.num_epochs):
             rng = stream(config.seed, Purpose.SHUFFLE, iteration, epoch)
-            order = self.tensor(rng.permutation(count))
-            split = [column[order].split(config.minibatch_size) for column in batch.values()]
-            for columns in zip(*split, strict=True):
-                minibatch = dict(zip(batch, columns, strict=True))
-                loss = functools.partial(clipped_loss, minibatch, module.distribution, config)
-                guide = minibatch["old_values"] if self.method.guided else None
-                rows = self.rows(len(minibatch["returns"]), iteration, len(metrics))
+            order = self.tensor(rng.permutation(len(observations)))
+            size = config.minibatch_size
+            split = [_minibatches(columns, order, size) for columns in of_heads]
+            for rows_of_x, *parts in zip(observations[order].split(size), *split, strict=True):
+                losses = [
+                    functools.partial(clipped_loss, part, module.distribution, config)
+                    for part in parts
+                ]
+                guide = parts[-1]["old_values"] if self.method.guided else None
+                rows = self.rows(len(rows_of_x), iteration, len(metrics))
                 last_epoch = epoch == config.num_epochs - 1
                 metrics.append(
-                    self.step(Batch(minibatch["observations"], loss, guide, rows, last_epoch))
+                    self.step(Batch(rows_of_x, losses[-1], guide, rows, last_epoch, losses))
                 )
         return averaged(metrics)
+
+    def _heads_and_features(self, observations: Tensor) -> Iterator[tuple[Heads, Tensor]]:
+        """All heads with what they predict from, one layer after another."""
+        module, heads = self.actor_critic, self.actor_critic.heads
+        if len(heads) == 1:
+            yield heads[0], self.forward(module.features, observations)
+            return
+        passes = module.encoder.passes(module.inputs(observations), self.shards)
+        for of_layer, each in zip(heads, passes, strict=True):
+            yield of_layer, each.outputs
+
+    def _before(
+        self, batch: dict[str, Tensor], heads: Heads, features: Tensor
+    ) -> dict[str, Tensor]:
+        """What some heads say before the update, and the advantages over their values."""
+        outputs, values = heads.policy(features), heads.values(features)
+        log_probs, _ = self.actor_critic.distribution.log_prob(outputs, batch["actions"])
+        advantages = batch["returns"] - values
+        std, mean = torch.std_mean(advantages, correction=0)
+        return {
+            "old_outputs": outputs,
+            "old_values": values,
+            "old_log_probs": log_probs,
+            "advantages": (advantages - mean) / (std + 1e-8),
+        }
+
+
+def _minibatches(
+    columns: dict[str, Tensor], order: Tensor, size: int
+) -> Iterator[dict[str, Tensor]]:
+    """(N, ...) columns in an order, so many rows at a time."""
+    split = [column[order].split(size) for column in columns.values()]
+    return (dict(zip(columns, parts, strict=True)) for parts in zip(*split, strict=True))
 
 
 def clipped_loss(

@@ -19,6 +19,7 @@ class Purpose(enum.IntEnum):
     ROWS = 3
     EVALUATION = 4
     PRETRAINING = 5
+    FEEDBACK = 6
 
 
 def stream(seed: int, purpose: Purpose, iteration: int = 0, index: int = 0) -> np.random.Generator:

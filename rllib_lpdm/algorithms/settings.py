@@ -142,7 +142,24 @@ class Settings(BaseModel):
         "observation. Needs a value head and return_normalization: running.",
         section="",
     )
-    vf_loss_coeff: float = setting(0.5, "Weight of the value loss under bp.", ge=0)
+    vf_loss_coeff: float = setting(
+        0.5,
+        "Weight of the value loss under bp; under local_rl and dfa in the hidden layers alone.",
+        ge=0,
+    )
+    local_heads: Literal["last", "mean"] = setting(
+        "last",
+        "What acts under local_rl: the last policy head, or the mean of all their outputs.",
+        section="",
+        cost="mean: acting in torch instead of numpy",
+    )
+    feedback: Literal["random", "sign"] = setting(
+        "random",
+        "What takes the loss to the hidden layers under dfa: random matrices that stay as they "
+        "are, or the signs of the forward weights' product.",
+        section="",
+        cost="sign: that product, once a batch",
+    )
     metric: str = setting(
         "l1",
         "What the local losses compare rows by: a distance, or `gram`, inner products. In Python "

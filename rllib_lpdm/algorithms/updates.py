@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from rllib_lpdm.local_learning import clipped_step, step_linear
+from rllib_lpdm.local_learning import LayerPass, clipped_step, step_linear
 from rllib_lpdm.results.columns import column
 
 if TYPE_CHECKING:
     from rllib_lpdm.algorithms.learner import LocalLearner
+    from rllib_lpdm.algorithms.module import Heads
 
 
 class OutputGradients(NamedTuple):
@@ -44,6 +45,8 @@ class Batch(NamedTuple):
         guide: (N,) values for the guided local loss, None for the unsupervised one.
         rows: (M,) rows whose distances are matched, None for all.
         report: whether all metrics are wanted, not only ``skipped_steps``.
+        layer_losses: of each hidden layer's own heads, the network's last, where they differ: what
+            PPO's compares with differs from head to head.
     """
 
     observations: Tensor
@@ -51,6 +54,7 @@ class Batch(NamedTuple):
     guide: Tensor | None = None
     rows: Tensor | None = None
     report: bool = True
+    layer_losses: Sequence[Loss] | None = None
 
 
 class Update(Protocol):
@@ -95,7 +99,8 @@ def match_distances(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
         shards=learner.shards,
         **learner.local_loss,
     )
-    loss, norms, skipped = _step_heads(learner, features, batch.loss)
+    loss = _loss(learner, features, module.heads[-1], batch.loss)
+    norms, skipped = _step_heads(learner, features, module.heads[-1], loss)
     measured = {
         name: value
         for number, step in enumerate(steps, 1)
@@ -112,30 +117,102 @@ def match_distances(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
 def train_heads(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
     """A step of the heads by the RL loss, on hidden layers that stay as they are."""
     features = learner.shards.forward(learner.actor_critic.features, batch.observations)
-    loss, norms, skipped = _step_heads(learner, features, batch.loss)
+    heads = learner.actor_critic.heads[-1]
+    loss = _loss(learner, features, heads, batch.loss)
+    norms, skipped = _step_heads(learner, features, heads, loss)
     return _metrics(batch, skipped, norms, loss)
 
 
+@torch.inference_mode()
+def train_with_local_heads(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
+    """A step of every hidden layer and of its own heads, by the RL loss of these heads.
+
+    A layer's gradient stops at its input, so one layer after another is done with and forgotten.
+    """
+    module = learner.actor_critic
+    if not module.encoder.layers:
+        return train_heads(learner, batch)
+    losses = batch.layer_losses or [batch.loss] * len(module.heads)
+    passes = module.encoder.passes(module.inputs(batch.observations), learner.shards)
+    measured: dict[str, float] = {}
+    skipped: list[bool] = []
+    for number, (each, heads, of_outputs) in enumerate(
+        zip(passes, module.heads, losses, strict=True), 1
+    ):
+        loss = _loss(learner, each.outputs, heads, of_outputs)
+        gradient = _by_features(learner, loss, heads.weights)
+        norm, not_finite = _step_hidden(learner, number, each, gradient)
+        norms, heads_skipped = _step_heads(learner, each.outputs, heads, loss)
+        measured[column("grad_norm_hidden", number)] = norm
+        skipped += [not_finite, *heads_skipped]
+    return _metrics(batch, skipped, measured | norms, loss)
+
+
+@torch.inference_mode()
+def send_feedback(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
+    """A step of every hidden layer by the RL loss at the outputs, sent to it by a fixed matrix."""
+    module = learner.actor_critic
+    inputs, heads = module.inputs(batch.observations), module.heads[-1]
+    passes = list(module.encoder.passes(inputs, learner.shards))
+    features = passes[-1].outputs if passes else inputs
+    loss = _loss(learner, features, heads, batch.loss)
+    measured: dict[str, float] = {}
+    skipped: list[bool] = []
+    for number, (each, matrix) in enumerate(zip(passes, learner.feedback(), strict=True), 1):
+        gradient = _by_features(
+            learner, loss, matrix.split([len(weight) for weight in heads.weights])
+        )
+        norm, not_finite = _step_hidden(learner, number, each, gradient)
+        measured[column("grad_norm_hidden", number)] = norm
+        skipped.append(not_finite)
+    norms, heads_skipped = _step_heads(learner, features, heads, loss)
+    return _metrics(batch, [*skipped, *heads_skipped], measured | norms, loss)
+
+
+def _loss(learner: "LocalLearner", features: Tensor, heads: "Heads", loss: Loss) -> OutputGradients:
+    """The RL loss of some heads on (N, d) features."""
+    forward, values = learner.shards.forward, None
+    if heads.value is not None:
+        values = forward(heads.value, features).squeeze(1)
+    return loss(forward(heads.policy, features), values)
+
+
+def _by_features(
+    learner: "LocalLearner", loss: OutputGradients, matrices: Sequence[Tensor]
+) -> Tensor:
+    """(N, d) gradient by features, through (outputs, d) matrices of the policy and the value."""
+    gradient = loss.policy @ matrices[0]
+    if loss.value is not None:
+        by_value = loss.value * learner.config.vf_loss_coeff
+        gradient += by_value.unsqueeze(1) @ matrices[1]
+    return gradient
+
+
+def _step_hidden(
+    learner: "LocalLearner", number: int, each: LayerPass, gradient: Tensor
+) -> tuple[float, bool]:
+    """A step of the hidden layer of a number by the (N, d) gradient by its outputs."""
+    gradients = learner.shards.parameter_gradients(each.layer, each.inputs, each.by_sums(gradient))
+    optimizer = learner.optimizers[f"hidden_{number}"]
+    return clipped_step(optimizer, gradients, learner.config.grad_clip)
+
+
 def _step_heads(
-    learner: "LocalLearner", features: Tensor, loss: Loss
-) -> tuple[OutputGradients, dict[str, float], list[bool]]:
-    """A step of each head on (N, output_size) features: the loss, norms, and what was skipped."""
-    module, shards = learner.actor_critic, learner.shards
-    values = None
-    if module.value_head is not None:
-        values = shards.forward(module.values, features)
-    gradients = loss(shards.forward(module.policy_head, features), values)
-    heads = [("policy_head", module.policy_head, gradients.policy)]
-    if module.value_head is not None and gradients.value is not None:
-        heads.append(("value_head", module.value_head, gradients.value.unsqueeze(1)))
+    learner: "LocalLearner", features: Tensor, heads: "Heads", loss: OutputGradients
+) -> tuple[dict[str, float], list[bool]]:
+    """A step of each head on (N, d) features: norms, and what was skipped."""
+    stepped = [("policy_head", heads.policy, loss.policy)]
+    if heads.value is not None and loss.value is not None:
+        stepped.append(("value_head", heads.value, loss.value.unsqueeze(1)))
     norms: dict[str, float] = {}
     skipped: list[bool] = []
-    for name, head, gradient in heads:
+    for name, head, gradient in stepped:
+        optimizer = learner.optimizers[name + heads.suffix]
         norms[f"grad_norm_{name}"], not_finite = step_linear(
-            head, learner.optimizers[name], features, gradient, learner.config.grad_clip, shards
+            head, optimizer, features, gradient, learner.config.grad_clip, learner.shards
         )
         skipped.append(not_finite)
-    return gradients, norms, skipped
+    return norms, skipped
 
 
 def _metrics(

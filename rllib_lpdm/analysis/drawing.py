@@ -31,7 +31,7 @@ SERIES = (
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
     color: f"--series-{number}" for number, color in enumerate(SERIES, 1)
 }
-METHODS = ("bp", "lpdm", "lpdm_guided", "frozen")  # have the first colours everywhere
+METHODS = ("bp", "lpdm", "lpdm_guided", "frozen", "local_rl", "dfa")  # have the first colours
 DASHES = ("-", "-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 LETTERS = 8.5  # points, on a panel of the page; at its smallest there they are 11 pixels
 STYLE: dict[Any, Any] = {

@@ -43,8 +43,9 @@ def settings_table() -> str:
     return (
         "# Settings\n\nOf experiment files (`settings:`), and of `training()` in Python but for "
         "those that say how a cell is run.\n`paper` is the section or appendix of the paper; cost "
-        "is against the default. Settings\nof the local losses have no effect under `bp` and "
-        "`frozen`, but in pre-training.\n\n" + table + "\n"
+        "is against the default. Settings\nof distances act under `lpdm` and "
+        "`lpdm_guided`, and in pre-training; one whose meaning names methods acts\nunder "
+        "those.\n\n" + table + "\n"
     )
 
 

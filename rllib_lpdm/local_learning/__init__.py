@@ -7,13 +7,19 @@ from rllib_lpdm.local_learning.distances import (
     pairwise_distances,
     pairwise_distances_gradient,
 )
-from rllib_lpdm.local_learning.layers import FlatConv2d, parameter_gradients
+from rllib_lpdm.local_learning.layers import FlatConv2d, input_gradient, parameter_gradients
 from rllib_lpdm.local_learning.losses import (
     distance_error,
     distance_matching_gradient,
     distance_matching_loss,
 )
-from rllib_lpdm.local_learning.mlp import LayerStep, LocalMLP, clipped_step, step_linear
+from rllib_lpdm.local_learning.mlp import (
+    LayerPass,
+    LayerStep,
+    LocalMLP,
+    clipped_step,
+    step_linear,
+)
 from rllib_lpdm.local_learning.neighbours import NEIGHBOURS, neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.pairs import Pairs
@@ -26,6 +32,7 @@ __all__ = [
     "NEIGHBOURS",
     "FlatConv2d",
     "LayerAdam",
+    "LayerPass",
     "LayerStep",
     "LocalMLP",
     "Pairs",
@@ -33,6 +40,7 @@ __all__ = [
     "distance_error",
     "distance_matching_gradient",
     "distance_matching_loss",
+    "input_gradient",
     "neighbour_pairs",
     "pairwise_distances",
     "pairwise_distances_gradient",

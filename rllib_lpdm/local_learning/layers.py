@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from rllib_lpdm.local_learning.internals import conv2d_backward
 
@@ -42,6 +43,16 @@ class FlatConv2d(nn.Conv2d):
         """(N, channels * height * width) -> (N, filters * height' * width'), channels first."""
         return super().forward(inputs.reshape(-1, *self.image_shape)).flatten(1)
 
+    def input_gradient(self, output_gradient: Tensor) -> Tensor:
+        """As :func:`input_gradient`."""
+        by_images: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
+            (len(output_gradient), *self.image_shape),
+            self.weight,
+            output_gradient.reshape(-1, *self.output_shape),
+            self.stride,
+        )
+        return by_images.flatten(1)
+
     def parameter_gradients(self, inputs: Tensor, output_gradient: Tensor) -> list[Tensor]:
         """As :func:`parameter_gradients`."""
         return conv2d_backward(
@@ -63,6 +74,19 @@ def parameter_gradients(layer: nn.Module, inputs: Tensor, output_gradient: Tenso
     if isinstance(layer, FlatConv2d):
         return layer.parameter_gradients(inputs, output_gradient)
     return [output_gradient.t() @ inputs, output_gradient.sum(0)]
+
+
+def input_gradient(layer: nn.Module, output_gradient: Tensor) -> Tensor:
+    """(N, d_z) gradient by a layer's outputs z -> (N, d_h) gradient by its inputs h.
+
+    Args:
+        layer: an ``nn.Linear`` or :class:`FlatConv2d`.
+        output_gradient: rows of it.
+    """
+    if isinstance(layer, FlatConv2d):
+        return layer.input_gradient(output_gradient)
+    by_inputs: Tensor = output_gradient.matmul(layer.weight)  # type: ignore[arg-type]
+    return by_inputs
 
 
 def convolutions(

@@ -2,13 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rllib_lpdm.local_learning.activations import ACTIVATIONS
+from rllib_lpdm.local_learning.activations import ACTIVATIONS, Activation
 from rllib_lpdm.local_learning.distances import MetricLike
 from rllib_lpdm.local_learning.layers import convolutions
 from rllib_lpdm.local_learning.matching import matching_for
@@ -32,6 +32,28 @@ class LayerStep(NamedTuple):
     gradient_norm: float
     skipped: bool
     error: float = 0.0
+
+
+class LayerPass(NamedTuple):
+    """A hidden layer's part of a forward pass without autograd.
+
+    Attributes:
+        layer: which computes z of its inputs.
+        inputs: (N, d_h).
+        outputs: (N, d_y) of its activation.
+        kept: (N, d_y) z, or the outputs written over it where these suffice for the derivative.
+        activation: which it is.
+    """
+
+    layer: nn.Module
+    inputs: Tensor
+    outputs: Tensor
+    kept: Tensor
+    activation: Activation
+
+    def by_sums(self, gradient: Tensor) -> Tensor:
+        """(N, d_y) gradient by the outputs -> gradient by z."""
+        return self.activation.backward(gradient, self.kept)
 
 
 class LocalMLP(nn.Module):
@@ -79,6 +101,7 @@ class LocalMLP(nn.Module):
         images = convolutions(image_shape, conv_layers) if image_shape is not None else []
         flat_size = math.prod(images[-1].output_shape) if images else input_size
         widths = [flat_size, *hidden_sizes]
+        self.output_sizes = [*(math.prod(image.output_shape) for image in images), *hidden_sizes]
         self.layers = nn.ModuleList(
             [*images, *(nn.Linear(*sizes) for sizes in itertools.pairwise(widths))]
         )
@@ -92,6 +115,30 @@ class LocalMLP(nn.Module):
         for place, layer in enumerate(self.layers, 1):
             x = self._handed_on(activate(layer(x)), place)
         return x
+
+    def outputs(self, x: Tensor) -> Iterator[Tensor]:
+        """(N, d_x) inputs -> (N, d_y) outputs of one hidden layer after another."""
+        activate = ACTIVATIONS[self.activation].function
+        for place, layer in enumerate(self.layers, 1):
+            y = activate(layer(x))
+            yield y
+            x = self._handed_on(y, place)
+
+    def passes(self, x: Tensor, shards: WholeBatch = WHOLE_BATCH) -> Iterator[LayerPass]:
+        """A forward pass without autograd, one layer after another, which may then make a step.
+
+        The outputs handed on are those from before the step. Call it under ``torch.no_grad()``.
+
+        Args:
+            x: (N, d_x) input batch.
+            shards: as in :meth:`learn`.
+        """
+        activation = ACTIVATIONS[self.activation]
+        for place, layer in enumerate(self.layers, 1):
+            z = shards.forward(layer.forward, x)
+            y = activation.in_place(z)
+            yield LayerPass(layer, x, y, z, activation)
+            x = self._handed_on(y, place)
 
     @torch.no_grad()
     def learn(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 LAYER = "{layer}"
 OF_LAYER = re.compile(r"(.+)_([0-9]{1,4})")
-LOCAL, ALL = "locally trained layers", "all"
+MATCHING, ALL = "layers that match distances", "all"
 NOT_LOGGED = "steps_per_second"  # W&B's own, made of two columns
 
 
@@ -70,14 +70,14 @@ COLUMNS = (
         f"distance_loss_{LAYER}",
         f"distance_loss/hidden_{LAYER}",
         "",
-        LOCAL,
+        MATCHING,
         "the layer's local loss, L_d or L_gd, before its step",
     ),
     Column(
         f"distance_error_{LAYER}",
         f"distance_error/hidden_{LAYER}",
         "",
-        LOCAL,
+        MATCHING,
         "root mean square difference of the layer's distances and their targets, each over its "
         "maximum: 0 where all distances are kept, at most 1 (2 for a similarity)",
     ),
@@ -85,7 +85,7 @@ COLUMNS = (
         f"grad_norm_hidden_{LAYER}",
         f"grad_norm/hidden_{LAYER}",
         "",
-        LOCAL,
+        "all but `bp` and `frozen`",
         "Euclidean norm of the layer's gradient before clipping, as the two below",
     ),
     Column("grad_norm_policy_head", "grad_norm/policy_head", "", "all but `bp`", "policy head"),

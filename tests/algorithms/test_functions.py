@@ -73,7 +73,9 @@ def test_a_near_miss_is_offered_the_nearest_name():
 
 def test_backpropagation_through_a_black_box_is_refused_with_the_reason_and_the_way_out():
     for black_box in ("quantise", "sign", OWN):
-        with pytest.raises(ValueError, match=r"no derivative.*use lpdm, lpdm_guided or frozen"):
+        with pytest.raises(
+            ValueError, match=r"no derivative.*use lpdm, lpdm_guided, local_rl, dfa or frozen"
+        ):
             config(method="bp", black_box=black_box)
 
 

@@ -7,6 +7,7 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from torch.nn import functional
 
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import TorchPolicy
 from rllib_lpdm.algorithms.preparation import OBSERVATIONS
 from tests.algorithms.lake import CONVOLUTIONS, LAKE, Lake, images
@@ -127,7 +128,7 @@ def test_a_restored_checkpoint_goes_on_as_if_it_had_never_stopped(local_run, tmp
     restored.stop()
 
 
-@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided", "frozen"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_moves_what_it_trains_and_reports_every_layer(ray_session, method):
     algo = config("reinforce_baseline", Lake, method=method, **LAKE).build_algo()
     before = algo.numpy_weights()

@@ -75,6 +75,8 @@ def test_reinforce_with_bp_equals_autograd_through_the_whole_loss(algorithm, env
         ("reinforce", "lpdm"),
         ("reinforce_baseline", "lpdm_guided"),
         ("reinforce_baseline", "frozen"),
+        ("reinforce_baseline", "local_rl"),
+        ("reinforce_baseline", "dfa"),
     ],
 )
 def test_heads_get_the_rl_loss_on_detached_features(algorithm, method):
@@ -165,7 +167,14 @@ def test_ppo_gradients_equal_autograd_inside_and_outside_the_clips(environment):
 
 
 @pytest.mark.parametrize(
-    ("method", "normalization"), [("bp", "running"), ("lpdm", "batch"), ("lpdm_guided", "running")]
+    ("method", "normalization"),
+    [
+        ("bp", "running"),
+        ("lpdm", "batch"),
+        ("lpdm_guided", "running"),
+        ("local_rl", "batch"),
+        ("dfa", "running"),
+    ],
 )
 def test_a_non_finite_episode_is_skipped_and_counted(method, normalization):
     settings = {"method": method, "return_normalization": normalization}
@@ -199,7 +208,7 @@ def test_the_shortest_episodes_are_learned_from_without_harm(algorithm, method, 
     assert all(np.isfinite(list(metrics.values())))
     after = weights(algo)
     assert all(np.isfinite(array).all() for array in after.values())
-    if length == 1 and method != "bp":  # bp's one Adam also steps the value
+    if length == 1 and method in ("lpdm", "lpdm_guided", "frozen"):  # others' layers hear the value
         untouched = [name for name in after if "value_head" not in name]
         assert_same_weights({n: after[n] for n in untouched}, {n: before[n] for n in untouched})
     algo.stop()
@@ -207,7 +216,13 @@ def test_the_shortest_episodes_are_learned_from_without_harm(algorithm, method, 
 
 @pytest.mark.parametrize(
     ("algorithm", "method"),
-    [("reinforce_baseline", "lpdm_guided"), ("ppo", "lpdm"), ("ppo", "frozen")],
+    [
+        ("reinforce_baseline", "lpdm_guided"),
+        ("ppo", "lpdm"),
+        ("ppo", "frozen"),
+        ("ppo", "local_rl"),
+        ("ppo", "dfa"),
+    ],
 )
 def test_an_update_without_backpropagation_builds_no_autograd_node(algorithm, method):
     assert _saved_tensors(algorithm, method) == 0

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch._dynamo  # by the first optimizer, else, and by every process for itself
 
+from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.local_learning import FlatConv2d, parameter_gradients, quantise
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards
@@ -187,7 +188,7 @@ def _trained(learners=PROCESSES, **settings):
 
 
 @pytest.mark.parametrize("algorithm", ["reinforce", "reinforce_baseline", "ppo"])
-@pytest.mark.parametrize("method", ["bp", "lpdm", "lpdm_guided", "frozen"])
+@pytest.mark.parametrize("method", METHODS)
 def test_several_learners_learn_what_one_does(processes, algorithm, method):
     settings = {"algorithm": algorithm, "method": method}
     _assert_all_close(processes.call(_trained, **settings), _trained(learners=0, **settings), 1e-5)

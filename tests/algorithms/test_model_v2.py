@@ -203,6 +203,7 @@ def test_batch_without_distances_leaves_hidden_layers_alone(count: int) -> None:
     [
         ({"method": "lpmd"}, "unknown method 'lpmd', did you mean 'lpdm'"),
         ({"method": "sgd"}, "choose from bp, frozen, lpdm, lpdm_guided"),
+        ({"method": "dfa"}, "not for RLlib's old API stack; use rllib_lpdm.PPOConfig"),
         ({"hiden_sizes": (8,)}, "unknown setting 'hiden_sizes', did you mean 'hidden_sizes'"),
         ({"gamma": 0.9}, "choose from hidden_sizes, method"),
         ({"hidden_sizes": (8, 0)}, "hidden_sizes.1: .* greater than or equal to 1, got 0"),

@@ -17,12 +17,16 @@ RUNS = [
     ("reinforce_baseline", "lpdm_guided"),
     ("ppo", "lpdm"),
     ("ppo", "bp"),
+    ("ppo", "local_rl"),
+    ("reinforce_baseline", "dfa"),
 ]
 STOPPED = [
     ("reinforce", "lpdm", {"return_normalization": "running"}),
     ("reinforce_baseline", "lpdm_guided", {}),
     ("ppo", "lpdm", {"max_rows": 8}),
     ("ppo", "bp", {}),
+    ("ppo", "local_rl", {"local_heads": "mean"}),
+    ("reinforce_baseline", "dfa", {}),
 ]
 CONTINUE = """
 import json, pickle, sys

@@ -37,6 +37,8 @@ EVERYWHERE = {
     "gamma": 0.99,
     "bootstrap_truncated": False,
     "vf_loss_coeff": 0.5,
+    "local_heads": "last",
+    "feedback": "random",
     "max_rows": None,
 }
 OF_PPO = {
