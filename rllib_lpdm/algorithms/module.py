@@ -14,6 +14,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
+from rllib_lpdm.algorithms.acting import KernelPolicy, acts_by_kernel
 from rllib_lpdm.algorithms.distributions import FixedGaussian, action_distribution
 from rllib_lpdm.algorithms.functions import black_box_function
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
@@ -158,7 +159,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return self.values(self.features(batch[Columns.OBS]) if embeddings is None else embeddings)
 
     def numpy_policy(self) -> "Policy":
-        """The same policy in numpy; on the CPU it shares the parameters' memory.
+        """The same policy for acting, of the parameters as they are now.
 
         With convolutions, or where the mean of several heads acts, it is the module itself, which
         acts in torch; of one on a GPU, a copy.
@@ -166,12 +167,12 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         if self.model_config["conv_layers"] or self._acts_by_mean:
             on_cpu = self.policy_head.weight.device.type == "cpu"
             return TorchPolicy(self if on_cpu else copy.deepcopy(self).cpu())
-        layers = [*self.encoder.layers, self.policy_head]
-        return NumpyPolicy(
-            [(_array(layer.weight), _array(layer.bias)) for layer in layers],
-            self.encoder.activation,
-            self.encoder.black_box,
-        )
+        modules = [*self.encoder.layers, self.policy_head]
+        layers = [(_array(module.weight), _array(module.bias)) for module in modules]
+        activation, black_box = self.encoder.activation, self.encoder.black_box
+        if acts_by_kernel(activation, black_box):
+            return KernelPolicy(layers)
+        return NumpyPolicy(layers, activation, black_box)
 
 
 class NumpyPolicy:
@@ -231,7 +232,7 @@ class TorchPolicy:
         return array
 
 
-Policy = NumpyPolicy | TorchPolicy
+Policy = KernelPolicy | NumpyPolicy | TorchPolicy
 
 
 def observation_size(space: gym.Space) -> int:

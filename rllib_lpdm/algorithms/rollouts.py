@@ -39,6 +39,7 @@ from rllib_lpdm.algorithms.internals import registered_environment
 from rllib_lpdm.algorithms.module import Policy
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.algorithms.threads import single_threaded
+from rllib_lpdm.local_learning.kernels import compile_kernels
 
 Array = NDArray[Any]
 
@@ -62,6 +63,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
         self._calls_back = any(map(self._uses_callback, EPISODE_CALLBACKS))
         self._finished: list[tuple[int, float, float]] = []  # steps, return, seconds
+        compile_kernels()
         self.make_env()
         self.make_module()
 

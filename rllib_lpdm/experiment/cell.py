@@ -16,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from rllib_lpdm.algorithms.acting import acts_by_kernel
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.config import LocalConfig
@@ -23,7 +24,7 @@ from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell
 from rllib_lpdm.experiment.trackers import Tracker, trackers_of
-from rllib_lpdm.local_learning.matching import kernel_for
+from rllib_lpdm.local_learning.matching import NUMBA, TORCH, kernel_for
 from rllib_lpdm.results.checkpoints import (
     checkpoints,
     drop_unfinished_checkpoints,
@@ -216,11 +217,14 @@ class CellRun:
             self._remote.publish()
 
 
-def kernel_of(cell: Cell) -> str | None:
-    """What computes the cell's local losses, whose networks are in single precision on the CPU."""
-    if not METHODS[cell.method].matches_distances:
-        return None
-    return kernel_for(cell.settings.metric, torch.float32, torch.device("cpu"))
+def kernel_of(cell: Cell) -> str:
+    """Whether compiled loops take part: its networks are in single precision on the CPU."""
+    settings = cell.settings
+    if not settings.conv_layers and acts_by_kernel(settings.activation, settings.black_box):
+        return NUMBA
+    if METHODS[cell.method].matches_distances:
+        return kernel_for(settings.metric, torch.float32, torch.device("cpu"))
+    return TORCH
 
 
 def new_record(cell: Cell, before: RunRecord | None, command: str, session: str) -> RunRecord:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import ray
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment.resources import check_resources, helpers
 from rllib_lpdm.experiment.spec import Cell, Experiment, ExperimentError
 from rllib_lpdm.local_learning.kernels import compile_kernels
@@ -20,10 +19,9 @@ def session(experiment: Experiment, cells: Sequence[Cell], address: str | None) 
 
     Before it starts, what the cells will load is compiled.
     """
-    if any(METHODS[cell.method].matches_distances for cell in cells):
-        seconds = compile_kernels()
-        if seconds:
-            print(f"compiled the local losses, once on this machine: {seconds:.0f} s", flush=True)
+    seconds = compile_kernels()
+    if seconds:
+        print(f"compiled losses and acting, once on this machine: {seconds:.0f} s", flush=True)
     if experiment.in_process:
         others = max(helpers(cell.settings) for cell in cells)
         with _ray_session(None, num_cpus=1 + others):

@@ -289,7 +289,7 @@ def changes(run: RunRecord, cell: Cell) -> tuple[list[str], str | None]:
         if name in run.hardware
     }
     if run.kernel is not None:
-        pairs["local losses"] = run.kernel, kernel_of(cell)
+        pairs["kernel"] = run.kernel, kernel_of(cell)
     changed = [
         f"{name} {shown(then)} then, {shown(today)} now"
         for name, (then, today) in pairs.items()

@@ -77,7 +77,8 @@ class RunRecord(BaseModel):
         environment_spec: how it is made; None where the name is gymnasium's id and says all.
         run_id: names the cell in W&B.
         session: names the run of the whole experiment that had it last.
-        kernel: what computes the local losses, "numba" or "torch"; None where there are none.
+        kernel: "numba" where compiled loops compute local losses or actions, else "torch"; None in
+            older records of cells without local losses.
         process: likewise the process, the only one that may write into the folder.
         started, finished: UTC, in ISO 8601.
         score: the smoothed return; None before the first iteration, or where it is no number.

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import rllib_lpdm
 from rllib_lpdm.local_learning import matching, neighbour_pairs
 from rllib_lpdm.local_learning.distances import metric_of
+from rllib_lpdm.local_learning.kernels import acting
 from rllib_lpdm.local_learning.kernels.matching import KernelMatching
 from rllib_lpdm.local_learning.matching import TorchMatching, kernel_for, matching_for
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
@@ -255,6 +256,16 @@ def fingerprint(learner=None):
     return [parameter.detach().clone() for parameter in mlp.parameters()]
 
 
+def acted():
+    """The bits of a policy's outputs."""
+    layers = [
+        (rows(20, 9).numpy(), np.ones(20, np.float32)),
+        (rows(3, 20).numpy(), np.zeros(3, "f4")),
+    ]
+    parameters, sizes = acting.packed(layers)
+    return acting.forward(np.linspace(-3, 3, 9, dtype=np.float32), parameters, sizes)
+
+
 def test_threads_compute_the_same_bits():
     learners = [network(6, 20, 17, dtype=torch.float32) for _ in range(8)]
     with ThreadPoolExecutor(4) as pool:
@@ -265,17 +276,18 @@ def test_threads_compute_the_same_bits():
 PROGRAM = """
 import torch
 torch.set_num_threads(1)
-from tests.local_learning.test_kernels import fingerprint, assert_as_reference, rows, KINDS
+from tests.local_learning.test_kernels import acted, fingerprint, assert_as_reference, rows, KINDS
 from rllib_lpdm.local_learning import kernels
 print(kernels.compile_kernels() > 0.0)
 for kind in KINDS:
     assert_as_reference(rows(65, 5), rows(65, 17, kind))
 print([float(p.double().sum()).hex() for p in fingerprint()])
+print(acted().tobytes().hex())
 """
 
 
 def python(package, **environment):
-    """What a new process prints: whether it compiled, and its results."""
+    """What a new process prints: whether it compiled, and the bits of updates and actions."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=package,  # is searched first
@@ -285,8 +297,9 @@ def python(package, **environment):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    compiled, bits = done.stdout.splitlines()
-    return compiled == "True", bits
+    compiled, updates, actions = done.stdout.splitlines()
+    assert actions == acted().tobytes().hex()  # on every processor
+    return compiled == "True", updates
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
-"""The paper's distances by numba: L1, single precision, on the CPU."""
+"""Compiled loops: the paper's L1 distances, and a policy that acts; in single precision."""
 
-from rllib_lpdm.local_learning.kernels import loops, ties, values
+from rllib_lpdm.local_learning.kernels import acting, loops, ties, values
 from rllib_lpdm.local_learning.kernels.compilation import compile_kernels
 
-__all__ = ["compile_kernels", "loops", "ties", "values"]
+__all__ = ["acting", "compile_kernels", "loops", "ties", "values"]

@@ -1,0 +1,38 @@
+"""The policy's forward pass while collecting, by compiled loops where there are some."""
+
+from typing import Any
+
+import numba
+from numpy.typing import NDArray
+
+from rllib_lpdm.local_learning.kernels import acting, compile_kernels
+
+Array = NDArray[Any]
+
+
+def acts_by_kernel(activation: str, black_box: object = None) -> bool:
+    """Whether :class:`KernelPolicy` plays a policy of fully connected layers."""
+    return activation == "tanh" and black_box is None and not numba.config.DISABLE_JIT
+
+
+class KernelPolicy:
+    """The policy's forward pass for one observation, with tanh after the hidden layers.
+
+    Args:
+        layers: weight (out, in) and bias (out,) of the hidden layers and of the policy head, which
+            are copied.
+    """
+
+    def __init__(self, layers: list[tuple[Array, Array]]) -> None:
+        compile_kernels()
+        self._packed = acting.packed(layers)
+
+    def __call__(self, observation: Array) -> Array:
+        """(d_x,) float32 observation -> (size,) outputs of the policy head."""
+        outputs: Array = acting.forward(observation, *self._packed)
+        return outputs
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a policy that came from another process, in which kernels may be missing."""
+        compile_kernels()
+        self.__dict__.update(state)
