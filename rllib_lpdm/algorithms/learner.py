@@ -94,6 +94,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
             "neighbours": config.neighbours,
             "fraction": config.neighbour_fraction,
             "propagate_error": config.propagate_error,
+            "scaling": config.scaling,
         }
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:

@@ -75,8 +75,12 @@ class PPOLearner(LocalLearner):
                 guide = parts[-1]["old_values"] if self.method.guided else None
                 rows = self.rows(len(rows_of_x), iteration, len(metrics))
                 last_epoch = epoch == config.num_epochs - 1
+                if config.local_updates == "once":
+                    local = (not metrics, not metrics)
+                else:
+                    local = (True, last_epoch)
                 metrics.append(
-                    self.step(Batch(rows_of_x, losses[-1], guide, rows, last_epoch, losses))
+                    self.step(Batch(rows_of_x, losses[-1], guide, rows, last_epoch, losses, *local))
                 )
         return averaged(metrics)
 

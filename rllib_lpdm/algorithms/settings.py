@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from rllib_lpdm.algorithms.methods import METHODS
-from rllib_lpdm.local_learning import ACTIVATIONS, BLACK_BOXES, METRICS, NEIGHBOURS
+from rllib_lpdm.local_learning import ACTIVATIONS, BLACK_BOXES, METRICS, NEIGHBOURS, Scaling
 from rllib_lpdm.results.messages import unknown_name
 
 if TYPE_CHECKING:
@@ -197,6 +197,12 @@ class Settings(BaseModel):
         section="B",
         cost="distances of every layer's input",
     )
+    scaling: Scaling = setting(
+        "own",
+        "What distances are divided by beside their maximum: inputs' and outputs' each by their "
+        "own dimensionality, the target's only, or none.",
+        section="3.1",
+    )
     black_box: str | None = setting(
         None,
         "A function without a derivative between hidden layers; in Python also by its dotted name. "
@@ -246,6 +252,13 @@ class PPOSettings(Settings):
     )
     minibatch_size: int = setting(
         128, "PPO: rows of a minibatch.", cost="local losses of an epoch grow with it", ge=2
+    )
+    local_updates: Literal["every_minibatch", "once"] = setting(
+        "every_minibatch",
+        "PPO: when hidden layers make a local step: with every minibatch, or once an iteration, "
+        "with the first.",
+        section="",
+        cost="once: less",
     )
     clip_param: float = setting(0.2, "PPO: limit of the probability ratio.", gt=0)
     kl_coeff: float = setting(0.01, "PPO: weight of the KL penalty.", ge=0)

@@ -3,7 +3,8 @@
 All losses of an update use the same forward pass, made before any of its steps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -47,6 +48,8 @@ class Batch(NamedTuple):
         report: whether all metrics are wanted, not only ``skipped_steps``.
         layer_losses: of each hidden layer's own heads, the network's last, where they differ: what
             PPO's compares with differs from head to head.
+        matches: whether layers that match distances make a step, too.
+        report_matches: whether the metrics of these steps are wanted.
     """
 
     observations: Tensor
@@ -55,6 +58,8 @@ class Batch(NamedTuple):
     rows: Tensor | None = None
     report: bool = True
     layer_losses: Sequence[Loss] | None = None
+    matches: bool = True
+    report_matches: bool = True
 
 
 class Update(Protocol):
@@ -88,6 +93,8 @@ def backpropagate(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
 @torch.inference_mode()  # no_grad whose operations dispatch faster
 def match_distances(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
     """A step of every hidden layer by its local loss, and of the heads by the RL loss."""
+    if not batch.matches:
+        return train_heads(learner, batch)
     module = learner.actor_critic
     features, steps = module.encoder.learn(
         module.inputs(batch.observations),
@@ -95,7 +102,7 @@ def match_distances(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
         values=batch.guide,
         rows=batch.rows,
         max_gradient_norm=learner.config.grad_clip,
-        with_error=batch.report,
+        with_error=batch.report_matches,
         shards=learner.shards,
         **learner.local_loss,
     )
@@ -109,8 +116,10 @@ def match_distances(learner: "LocalLearner", batch: Batch) -> dict[str, float]:
             (column("distance_error", number), step.error),
             (column("grad_norm_hidden", number), step.gradient_norm),
         )
+        if batch.report_matches
     }
-    return _metrics(batch, [*(step.skipped for step in steps), *skipped], measured | norms, loss)
+    skips = [*(step.skipped for step in steps), *skipped]
+    return _metrics(batch, skips, norms, loss, measured)
 
 
 @torch.inference_mode()
@@ -216,9 +225,13 @@ def _step_heads(
 
 
 def _metrics(
-    batch: Batch, skipped: Sequence[bool], measured: dict[str, float], loss: OutputGradients
+    batch: Batch,
+    skipped: Sequence[bool],
+    measured: dict[str, float],
+    loss: OutputGradients,
+    matched: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, float]:
-    metrics = {"skipped_steps": float(sum(skipped))}
+    metrics = {"skipped_steps": float(sum(skipped)), **matched}
     if batch.report:
         metrics |= measured
         metrics |= {name: term.mean().item() for name, term in loss.terms.items()}

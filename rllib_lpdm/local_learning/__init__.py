@@ -17,6 +17,7 @@ from rllib_lpdm.local_learning.mlp import (
     LayerPass,
     LayerStep,
     LocalMLP,
+    Scaling,
     clipped_step,
     step_linear,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "LayerStep",
     "LocalMLP",
     "Pairs",
+    "Scaling",
     "clipped_step",
     "distance_error",
     "distance_matching_gradient",

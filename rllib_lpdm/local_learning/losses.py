@@ -128,8 +128,11 @@ def matching_step(
     metric: Metric,
     pairs: Pairs | None = None,
     keep_error: bool = False,
+    dimensions: int | None = None,
 ) -> Match:
     """:func:`distance_matching_gradient` for a target with structure, under ``torch.no_grad()``.
+
+    ``dimensions`` are what D_Y is divided by in place of its own d_y.
 
     The scalars between the kernels are Python floats: at a hundred rows a 0-dimensional tensor
     costs more than what is computed with it.
@@ -138,7 +141,7 @@ def matching_step(
     extreme, place = metric.largest_entry(distances)
     if vanishes(abs(extreme), distances.dtype):
         return Match(0.0, torch.zeros_like(outputs), distances, torch.zeros_like(distances))
-    scale = 1.0 / (abs(extreme) * outputs.shape[1])
+    scale = 1.0 / (abs(extreme) * (dimensions or outputs.shape[1]))
     error = torch.add(target, distances, alpha=-scale)
     if pairs is None:
         loss = math.sqrt(2.0) * torch.linalg.vector_norm(error).item()

@@ -36,7 +36,14 @@ class Matching(Protocol):
             What :meth:`step` takes; None where there is nothing to match.
         """
 
-    def step(self, outputs: Tensor, target: Any, keep_error: bool, with_error: bool) -> LayerMatch:
+    def step(
+        self,
+        outputs: Tensor,
+        target: Any,
+        keep_error: bool,
+        with_error: bool,
+        dimensions: int | None = None,
+    ) -> LayerMatch:
         """The loss of a layer's outputs and its gradient.
 
         Args:
@@ -44,6 +51,7 @@ class Matching(Protocol):
             target: of :meth:`target`.
             keep_error: keep the error for the next layer's target.
             with_error: measure the distance error.
+            dimensions: what their distances are divided by; None for d_y.
         """
 
     def parameter_gradients(
@@ -104,9 +112,14 @@ class TorchMatching:
         return target if has_structure(target) else None
 
     def step(
-        self, outputs: Tensor, target: Tensor, keep_error: bool, with_error: bool
+        self,
+        outputs: Tensor,
+        target: Tensor,
+        keep_error: bool,
+        with_error: bool,
+        dimensions: int | None = None,
     ) -> LayerMatch:
-        match = matching_step(outputs, target, self._known, self._pairs, keep_error)
+        match = matching_step(outputs, target, self._known, self._pairs, keep_error, dimensions)
         kept = distance_error(match.distances, target, self._metric) if with_error else 0.0
         return LayerMatch(match.loss, match.gradient, match.error, kept)
 

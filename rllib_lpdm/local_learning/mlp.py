@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from rllib_lpdm.local_learning.matching import matching_for
 from rllib_lpdm.local_learning.neighbours import neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
+
+Scaling = Literal["own", "target", "none"]
 
 
 class LayerStep(NamedTuple):
@@ -153,6 +155,7 @@ class LocalMLP(nn.Module):
         neighbours: str = "all",
         fraction: float = 0.5,
         propagate_error: bool = False,
+        scaling: Scaling = "own",
         with_error: bool = False,
         shards: WholeBatch = WHOLE_BATCH,
     ) -> tuple[Tensor, list[LayerStep]]:
@@ -175,6 +178,8 @@ class LocalMLP(nn.Module):
             fraction: share of the other rows that a row keeps; without meaning for "all".
             propagate_error: instead of the network's input, a layer matches its own input, scaled
                 by the previous layer's error (appendix B).
+            scaling: what the distances are divided by beside their maximum: those of inputs and
+                outputs each by their "own" dimensionality, those of the "target" only, or "none".
             with_error: measure every layer's distance error too.
             shards: whose rows this process computes, where several train these layers: see
                 :class:`~rllib_lpdm.local_learning.shards.Shards`.
@@ -190,12 +195,14 @@ class LocalMLP(nn.Module):
             raise ValueError(
                 f"{len(self.layers)} hidden layers need as many optimizers, got {len(optimizers)}"
             )
-        activation, dimensions = ACTIVATIONS[self.activation], x.shape[1]
+        activation = ACTIVATIONS[self.activation]
+        of_target = 1 if scaling == "none" else x.shape[1]
+        of_layer = None if scaling == "own" else 1
         guide = None if values is None else _chosen(values, rows)
         inputs = _chosen(x, rows)
         pairs = neighbour_pairs(inputs, neighbours, fraction, metric)
         matching = matching_for(metric, inputs, pairs, shards)
-        target = matching.target(inputs, guide)
+        target = matching.target(inputs, guide, dimensions=of_target)
         steps = []
         for place, (layer, optimizer) in enumerate(zip(self.layers, optimizers, strict=True), 1):
             z = shards.forward(layer.forward, x)
@@ -203,7 +210,7 @@ class LocalMLP(nn.Module):
             step, error = LayerStep(0.0, 0.0, False), None
             if target is not None:
                 output = _chosen(y, rows)
-                match = matching.step(output, target, propagate_error, with_error)
+                match = matching.step(output, target, propagate_error, with_error, of_layer)
                 gradient = activation.backward(
                     match.gradient, output if z is y else _chosen(z, rows)
                 )
@@ -214,7 +221,7 @@ class LocalMLP(nn.Module):
             steps.append(step)
             x = self._handed_on(y, place)
             if propagate_error and place < len(self.layers):
-                target = matching.target(_chosen(x, rows), guide, error, dimensions)
+                target = matching.target(_chosen(x, rows), guide, error, of_target)
         return x, steps
 
     def _handed_on(self, outputs: Tensor, place: int) -> Tensor:

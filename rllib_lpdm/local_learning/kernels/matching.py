@@ -80,7 +80,12 @@ class KernelMatching:
         return Target(tiles, largest * scale)
 
     def step(
-        self, outputs: Tensor, target: Target, keep_error: bool, with_error: bool
+        self,
+        outputs: Tensor,
+        target: Target,
+        keep_error: bool,
+        with_error: bool,
+        dimensions: int | None = None,
     ) -> LayerMatch:
         where, weights, _, pairs = self._tiles
         combined = self._shards.combined
@@ -90,7 +95,7 @@ class KernelMatching:
             error = np.full_like(tiles, NAN) if keep_error else None
             return LayerMatch(NAN, torch.full_like(outputs, NAN), error, NAN)
         vanishes = largest < TINY
-        scale = 0.0 if vanishes else 1.0 / (largest * outputs.shape[1])
+        scale = 0.0 if vanishes else 1.0 / (largest * (dimensions or outputs.shape[1]))
         unit = 1.0 if vanishes else 1.0 / largest
         sums = loops.compare(tiles, target.tiles, where, weights, scale, unit, 1.0 / target.largest)
         squares, products, differences = combined(sums, "sum")
