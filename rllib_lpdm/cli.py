@@ -11,6 +11,7 @@ from rllib_lpdm.results.messages import one_line, unknown_name
 SCRIPT = "rllib-lpdm"
 COMMANDS = {  # modules of this package, imported when they are asked for
     "tune": "train every cell of an experiment file",
+    "search": "find settings, with equal budgets for all methods",
     "report": "tables, figures and one page of a results folder",
     "evaluate": "returns, and a video, of a trained policy",
     "verify": "recorded cells again, compared bit for bit",

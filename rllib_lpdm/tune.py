@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ExperimentError, RecordError, StorageError) as error:
         return complain(error, 2)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; to go on:\n  {_resume_line(options)}", file=sys.stderr)
+        print(f"\ninterrupted; to go on:\n  {resume_line('tune', options)}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -53,6 +53,11 @@ def _tune(options: argparse.Namespace) -> int:
     experiment = load_experiment(options.file, options.set, options.imports)
     if options.without:
         experiment = replace(experiment, without=_published(options.without))
+    if experiment.search:
+        raise ExperimentError(
+            f"{options.file}: has a search: {program('search')} {options.file} runs it, and writes "
+            "an experiment file with what it finds"
+        )
     cells = experiment.cells()
     if not cells:
         print(f"nothing to run: {options.without} holds every cell of {options.file}")
@@ -86,7 +91,7 @@ def _tune(options: argparse.Namespace) -> int:
         wandb=mode,
     )
     _say_scores(outcome)
-    return _say_end(outcome, len(cells), _resume_line(options))
+    return say_end(outcome, len(cells), resume_line("tune", options))
 
 
 def _say_scores(outcome: Outcome) -> None:
@@ -109,7 +114,7 @@ def _say_scores(outcome: Outcome) -> None:
         print(f"\nW&B's files are on this machine; to upload them:\n  {outcome.sync}")
 
 
-def _say_end(outcome: Outcome, cells: int, again: str) -> int:
+def say_end(outcome: Outcome, cells: int, again: str) -> int:
     """What did not end well, and how to go on; gives the exit status."""
     if outcome.failed:
         print(f"\n{len(outcome.failed)} of {cells} cells failed:", file=sys.stderr)
@@ -145,21 +150,21 @@ def _not_begun(cells: list[Cell], folder: Path) -> list[Cell]:
     return [cell for cell in cells if cell.name not in runs or not runs[cell.name].checkpoints]
 
 
-def _resume_line(options: argparse.Namespace) -> str:
+def resume_line(command: str, options: argparse.Namespace) -> str:
     """The command line that continues a run with these options."""
     words = [str(options.file)]
     for change in options.set:
         words += ["--set", change]
     for module in options.imports:
         words += ["--import", module]
-    if options.without:
+    if getattr(options, "without", None):
         words += ["--without", str(options.without)]
     words += ["--output", options.output, "--resume", "--wandb", options.wandb]
     if options.address:
         words += ["--address", options.address]
     if options.max_concurrent:
         words += ["--max-concurrent", str(options.max_concurrent)]
-    return f"{program('tune')} {shlex.join(words)}"
+    return f"{program(command)} {shlex.join(words)}"
 
 
 def _report_line(folder: Path) -> str:
@@ -170,7 +175,19 @@ def _report_line(folder: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program("tune"), description=__doc__)
+    parser = cells_parser("tune", __doc__)
+    parser.add_argument(
+        "--without",
+        type=Path,
+        metavar="PUBLISHED_DIR",
+        help="leave out the cells that are published there already",
+    )
+    return parser
+
+
+def cells_parser(command: str, description: str | None) -> argparse.ArgumentParser:
+    """What a command takes that runs the cells of an experiment file."""
+    parser = argparse.ArgumentParser(prog=program(command), description=description)
     parser.add_argument(
         "file", type=Path, help="the experiment file, such as tune_configs/grid.yaml"
     )
@@ -187,12 +204,6 @@ def _parser() -> argparse.ArgumentParser:
         default="results",
         metavar="DIR",
         help="a folder, or a URL such as s3://bucket/results; default: results/",
-    )
-    parser.add_argument(
-        "--without",
-        type=Path,
-        metavar="PUBLISHED_DIR",
-        help="leave out the cells that are published there already",
     )
     parser.add_argument("--address", help="join this Ray cluster; default: RAY_ADDRESS, else none")
     parser.add_argument(

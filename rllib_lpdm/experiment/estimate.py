@@ -70,7 +70,7 @@ def plan(cells: Sequence[Cell], folder: Path, runs: Mapping[str, RunRecord], off
 
 
 def _costs(cells: Sequence[Cell], runs: Mapping[str, RunRecord], offline: bool) -> list[str]:
-    steps = {cell.name: _most_steps(cell, _left(cell, runs)) for cell in cells}
+    steps = {cell.name: most_steps(cell, _left(cell, runs)) for cell in cells}
     bounded = [cell for cell in cells if steps[cell.name] is not None]
     unbounded = sorted({cell.environment for cell in cells if steps[cell.name] is None})
     probes: dict[tuple[str, ...], Probe] = {}
@@ -171,7 +171,7 @@ def _left(cell: Cell, runs: Mapping[str, RunRecord]) -> int:
     return _iterations(cell) - (run.iteration if run else 0)
 
 
-def _most_steps(cell: Cell, iterations: int) -> int | None:
+def most_steps(cell: Cell, iterations: int) -> int | None:
     """Environment steps if every episode lasts to its time limit, None without one."""
     limit = cell.maker.spec.time_limit
     episodes = ALGORITHMS[cell.algorithm].episodes_per_iteration(cell.settings)

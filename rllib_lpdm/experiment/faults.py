@@ -8,7 +8,10 @@ import gymnasium as gym
 import pydantic
 
 from rllib_lpdm.algorithms.environments import EnvironmentSpec, WrapperSpec
-from rllib_lpdm.experiment.spec import CellSettings, ExperimentError, Override, When
+from rllib_lpdm.experiment.conditions import Override, When
+from rllib_lpdm.experiment.search.section import Halving, LowerBound, SearchSection
+from rllib_lpdm.experiment.search.space import Dimension
+from rllib_lpdm.experiment.spec import CellSettings, ExperimentError
 from rllib_lpdm.results.messages import one_line, shown, unknown_name
 
 
@@ -85,10 +88,13 @@ def _fault(error: pydantic.ValidationError, content: Any) -> str:
     return f"{place}: {message}{got}{hint}"
 
 
-def _model(path: list[Any]) -> type[pydantic.BaseModel]:
+def _model(path: list[Any]) -> Any:
     """That of the mapping in which a key is unknown."""
     if path[0] == "environments":
         return WrapperSpec if "wrappers" in path[:-1] else EnvironmentSpec
+    if path[0] == "search" and "when" not in path[3:-1]:
+        parts: dict[str, Any] = {"space": Dimension, "halving": Halving, "criterion": LowerBound}
+        return parts.get(path[1], SearchSection) if len(path) > 2 else SearchSection
     return When if "when" in path[:-1] else Override
 
 

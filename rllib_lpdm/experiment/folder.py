@@ -26,6 +26,8 @@ from rllib_lpdm.results.layout import (
     PLAN_FILE,
     REPORT_FOLDER,
     RUN_FILE,
+    SEARCH_FILE,
+    TUNED_FILE,
     WANDB,
     checkpoint_iteration,
     checkpoint_name,
@@ -35,7 +37,8 @@ from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
 from rllib_lpdm.results.storage import is_remote
 
-OURS = (PLAN_FILE, WANDB, REPORT_FOLDER)  # what is in the folder besides cells
+# What is in the folder besides cells.
+OURS = (PLAN_FILE, WANDB, REPORT_FOLDER, SEARCH_FILE, TUNED_FILE)
 
 
 # -- the folder itself ----------------------------------------------------------------------------
@@ -138,10 +141,10 @@ def _locked(folder: Path) -> Any:
     return lock
 
 
-def write_plan(folder: Path, experiment: Experiment, cells: Sequence[Cell]) -> None:
+def write_plan(folder: Path, experiment: Experiment, planned: Sequence[str]) -> None:
     """Lists the cells, so that a later ``--resume`` can say what was added."""
     with _disk_errors_explained(folder):
-        Plan([cell.name for cell in cells], experiment.throwaway).write(folder)
+        Plan(list(planned), experiment.throwaway).write(folder)
 
 
 # -- the cells in it ------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 import difflib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ from rllib_lpdm.experiment.faults import (
     validated,
 )
 from rllib_lpdm.experiment.reading import parse_yaml, read_yaml
+from rllib_lpdm.experiment.search.checks import checked
 from rllib_lpdm.experiment.spec import (
     CellSettings,
     Experiment,
     ExperimentError,
     ExperimentFile,
 )
-from rllib_lpdm.results.messages import one_line, shown
+from rllib_lpdm.results.messages import one_line, shown, unknown_name
 
 INHERITED = ("environments", "algorithms", "methods", "seeds", "in_process")
-OWN = ("name", "throwaway")  # of a file itself, whatever it extends
+OWN = ("name", "throwaway", "search")  # of a file itself, whatever it extends
 
 
 def load_experiment(
@@ -68,7 +70,9 @@ def load_experiment(
     for key in ("algorithms", "methods", "seeds"):
         _check_unique(f"{path}: {key}", entries[key])
     _check_name(path, entries["name"])
-    return Experiment(
+    _check_variants(files, variants)
+    _check_tuning_seeds(path, entries["seeds"], files)
+    experiment = Experiment(
         name=entries["name"],
         environments=tuple(entries["environments"]),
         algorithms=tuple(entries["algorithms"]),
@@ -80,8 +84,13 @@ def load_experiment(
         in_process=entries.get("in_process", False),
         throwaway=entries.get("throwaway", False),
         imports=tuple(imports),
+        search=entries.get("search"),
         source=str(path),
     )
+    if experiment.search:
+        search = checked(f"{path}: search", experiment.search, experiment)
+        return replace(experiment, search=search)
+    return experiment
 
 
 def _read_files(path: Path) -> dict[Path, ExperimentFile]:
@@ -185,6 +194,31 @@ def _check_environments(
                         f"{source}: overrides[{index}].when.environment: "
                         f"{unknown_environment(name, names)}"
                     )
+
+
+def _check_variants(files: dict[Path, ExperimentFile], variants: Collection[str]) -> None:
+    for source, file in files.items():
+        for index, override in enumerate(file.overrides):
+            named = override.when.variant
+            for name in [named] if isinstance(named, str) else named or []:
+                if name not in variants:
+                    raise ExperimentError(
+                        f"{source}: overrides[{index}].when.variant: "
+                        f"{unknown_name(name, variants, 'variant')}"
+                    )
+
+
+def _check_tuning_seeds(
+    path: Path, seeds: Sequence[int], files: dict[Path, ExperimentFile]
+) -> None:
+    """What was chosen on a seed must not be reported on it."""
+    for source, file in files.items():
+        taken = sorted(set(seeds) & set(file.search.seeds if file.search else ()))
+        if taken:
+            raise ExperimentError(
+                f"{path}: seeds: {taken[0]} is among the search.seeds of {source}, on which "
+                "settings are chosen; report others"
+            )
 
 
 def _check_name(path: Path, name: str) -> None:

@@ -82,41 +82,80 @@ def run_experiment(
     folder = results_folder(output) / experiment.name
     with prepared(folder, resume=resume, overwrite=overwrite) as outdated:
         begun = Begun({}, {}, []) if overwrite else existing_runs(folder, cells)
-        finished = begun.finished
-        usable = [cell for cell in cells if cell.name not in begun.unusable]
-        pending = [cell for cell in usable if cell.name not in finished]
-        if not usable:
+        if len(begun.unusable) == len(cells):
             raise ExperimentError(next(iter(begun.unusable.values())))
         if resume:
             say_what_resumes(folder, cells, begun)
-        job: dict[str, Any] = {
-            "cells": {cell.name: cell for cell in cells},
-            "folder": folder,
-            "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
-            "session": uuid.uuid4().hex,
-        }
-        wandb_files = Path(f"{experiment.name}-wandb") if is_remote(folder) else folder
-        sink = wandb_follower(wandb, wandb_files, experiment.name)
-        scores = {name: begun.runs[name].score for name in finished}
-        progress = Progress(usable, scores, begun=_checkpointed(begun))
-        watch = TrialWatch(pending, job, progress, sink)
-        signals: list[int] = []
-        sync = None
-        try:
-            for name in finished:  # its last rows may have been under way to W&B
-                sink.complete(folder / name, begun.runs[name])
-            if pending:
-                with session(experiment, pending, address), termination_as_interrupt() as signals:
-                    delete(folder, outdated)
-                    write_plan(folder, experiment, cells)
-                    if experiment.in_process:
-                        with suppress(KeyboardInterrupt):  # the outcome tells of it
-                            _run_here(pending, job, watch, progress)
-                    else:
-                        with progress:
-                            run_trials(job, watch, max_concurrent)
-        finally:
-            sync = sink.close()
+        return run_cells(
+            experiment,
+            folder,
+            cells,
+            begun,
+            planned=[cell.name for cell in cells],
+            outdated=outdated,
+            address=address,
+            max_concurrent=max_concurrent,
+            wandb=wandb,
+        )
+
+
+def run_cells(
+    experiment: Experiment,
+    folder: Path,
+    cells: Sequence[Cell],
+    begun: Begun,
+    *,
+    planned: Sequence[str],
+    outdated: Sequence[Path] = (),
+    address: str | None = None,
+    max_concurrent: int | None = None,
+    wandb: str = "disabled",
+) -> Outcome:
+    """Trains cells in an experiment's folder, which is prepared and this run's alone.
+
+    Args:
+        experiment: whose cells they are.
+        folder: its folder.
+        cells: those to train.
+        begun: what the folder has of them.
+        planned: names of all cells that the folder is to have.
+        outdated: what is deleted before the first cell begins.
+        address, max_concurrent, wandb: see :func:`run_experiment`.
+
+    Raises:
+        ExperimentError: the folder cannot be written; no Ray answers at the address.
+    """
+    finished = begun.finished
+    usable = [cell for cell in cells if cell.name not in begun.unusable]
+    pending = [cell for cell in usable if cell.name not in finished]
+    job: dict[str, Any] = {
+        "cells": {cell.name: cell for cell in cells},
+        "folder": folder,
+        "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "session": uuid.uuid4().hex,
+    }
+    wandb_files = Path(f"{experiment.name}-wandb") if is_remote(folder) else folder
+    sink = wandb_follower(wandb, wandb_files, experiment.name)
+    scores = {name: begun.runs[name].score for name in finished}
+    progress = Progress(usable, scores, begun=_checkpointed(begun))
+    watch = TrialWatch(pending, job, progress, sink)
+    signals: list[int] = []
+    sync = None
+    try:
+        for name in finished:  # its last rows may have been under way to W&B
+            sink.complete(folder / name, begun.runs[name])
+        if pending:
+            with session(experiment, pending, address), termination_as_interrupt() as signals:
+                delete(folder, outdated)
+                write_plan(folder, experiment, planned)
+                if experiment.in_process:
+                    with suppress(KeyboardInterrupt):  # the outcome tells of it
+                        _run_here(pending, job, watch, progress)
+                else:
+                    with progress:
+                        run_trials(job, watch, max_concurrent)
+    finally:
+        sync = sink.close()
     interrupted = pending and watch.queue.open and not watch.disk_error
     reasons = begun.unusable | watch.failed
     failed = {cell.name: reasons[cell.name] for cell in cells if cell.name in reasons}

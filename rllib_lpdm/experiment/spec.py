@@ -29,9 +29,10 @@ from rllib_lpdm.algorithms.environments import (
 )
 from rllib_lpdm.algorithms.methods import Method
 from rllib_lpdm.algorithms.settings import Settings, is_dotted_name, refuse_booleans, setting
+from rllib_lpdm.experiment.conditions import Override
+from rllib_lpdm.experiment.search.section import SearchSection, Seed
 
 VariantName = Annotated[str, AfterValidator(name_with(".-"))]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 MOST_CELLS = 100_000
 PATHS = ("init_hidden_from", "pretrain_from")  # settings that name files
 LARGEST = 2**53  # every integer up to here is a float too, as in iterations.csv
@@ -152,40 +153,15 @@ _OWN_SETTINGS = {settings: _own(settings) for settings in SETTINGS_CLASSES}
 globals().update({made.__name__: made for made in _OWN_SETTINGS.values()})  # pickle looks there
 
 
+def settings_of(algorithm: AlgorithmName) -> type[RunSettings]:
+    """The class of the settings of an algorithm's cells."""
+    return _OWN_SETTINGS[ALGORITHMS[algorithm].settings_class]
+
+
 def own_settings(algorithm: AlgorithmName, values: Mapping[str, Any]) -> RunSettings:
     """The settings of an algorithm's cell, validated; values that are another's are left out."""
-    own = _OWN_SETTINGS[ALGORITHMS[algorithm].settings_class]
+    own = settings_of(algorithm)
     return own(**{name: value for name, value in values.items() if name in own.model_fields})
-
-
-class When(BaseModel):
-    """Which cells an override applies to; what is left out matches all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    environment: str | list[str] | None = None
-    algorithm: AlgorithmName | list[AlgorithmName] | None = None
-    method: Method | list[Method] | None = None
-
-    def matches(self, environment: str, algorithm: str, method: str) -> bool:
-        pairs = zip(
-            (self.environment, self.algorithm, self.method),
-            (environment, algorithm, method),
-            strict=True,
-        )
-        return all(
-            wanted is None or actual == wanted or (isinstance(wanted, list) and actual in wanted)
-            for wanted, actual in pairs
-        )
-
-
-class Override(BaseModel):
-    """Settings for some of the cells."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    when: When
-    set: dict[str, Any]
 
 
 class ExperimentFile(BaseModel):
@@ -217,6 +193,9 @@ class ExperimentFile(BaseModel):
     overrides: list[Override] = Field([], description="For the cells that match, in order.")
     variants: dict[VariantName, dict[str, Any]] = Field(
         {}, description="Named sets of settings, crossed with the rest."
+    )
+    search: SearchSection | None = Field(
+        None, description="Settings to be searched, by a command of its own. Not extended."
     )
     in_process: bool | None = Field(
         None, description="Run the cells one by one in this process, without Tune: for a debugger."
@@ -292,6 +271,7 @@ class Experiment:
     in_process: bool = False
     throwaway: bool = False
     imports: tuple[str, ...] = ()
+    search: SearchSection | None = None
     source: str = "experiment"
     without: frozenset[str] = frozenset()  # cells that are not run, by name
 
@@ -324,21 +304,35 @@ class Experiment:
         ):
             key = (made.label, algorithm, method, variant)
             if key not in settings:
-                settings[key] = self._settings(*key)
+                settings[key] = self.settings(*key, self.variants.get(variant or "", {}))
             spec = None if made.is_plain else made
             of_run = (seed, settings[key], variant, spec, self.imports)
             yield Cell(made.label, algorithm, method, *of_run)
 
-    def _settings(
-        self, environment: str, algorithm: str, method: str, variant: str | None
+    def settings(
+        self,
+        environment: str,
+        algorithm: str,
+        method: str,
+        variant: str | None,
+        own: Mapping[str, Any],
     ) -> RunSettings:
+        """The settings of a kind of cell.
+
+        Args:
+            environment, algorithm, method, variant: what it is.
+            own: settings of the variant.
+
+        Raises:
+            ExperimentError: they cannot be used together, or with the method.
+        """
         values: dict[str, Any] = {}
         for layer in self.layers:
             values |= layer.settings
             for override in layer.overrides:
-                if override.when.matches(environment, algorithm, method):
+                if override.when.matches(environment, algorithm, method, variant):
                     values |= override.set
-        values |= self.variants.get(variant or "", {})
+        values |= own
         try:
             settings = own_settings(algorithm, values | self.changes).with_absolute_paths()
             settings.check(method)

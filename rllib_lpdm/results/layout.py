@@ -3,6 +3,7 @@
 ::
 
     <output>/<experiment>/            .experiment.json, .lock, report/, wandb/
+                                      of a search also search.json, tuned.yaml
     <output>/<experiment>/<cell>/     run.json, iterations.csv, tensorboard/
         checkpoints/iteration_00000100/weights.npz
 """
@@ -20,6 +21,7 @@ PLAN_FILE, LOCK_FILE, REPORT_FOLDER, WANDB = ".experiment.json", ".lock", "repor
 PUBLISHED_RUNS, PUBLISHED_SCORES, PUBLISHED_VERSIONS, PUBLISHED_SUMS, PUBLISHED_CURVES = (
     *("runs.jsonl", "scores.csv", "versions.txt", "SHA256SUMS", "curves"),
 )
+SEARCH_FILE, TUNED_FILE = "search.json", "tuned.yaml"
 
 
 def checkpoint_name(iteration: int) -> str:

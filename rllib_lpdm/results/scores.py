@@ -52,6 +52,15 @@ def end_score(returns: Floats) -> float:
     return float(returns[-max(1, round(END * len(returns))) :].mean())
 
 
+def mean_score(returns: Floats) -> float:
+    """Mean return of a run over all its iterations: the area under its curve.
+
+    Args:
+        returns: (iterations,), at least one.
+    """
+    return float(returns.mean())
+
+
 def finite(returns: Floats) -> Floats:
     """Returns in which each that is not a finite number is taken as the one before it.
 

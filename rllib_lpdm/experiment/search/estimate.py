@@ -1,0 +1,80 @@
+"""What ``--dry-run`` says of a search: cells, steps and CPU hours, rung by rung."""
+
+from collections.abc import Iterator
+
+from rllib_lpdm.experiment.estimate import most_steps, probe
+from rllib_lpdm.experiment.search.generations import Progression
+from rllib_lpdm.experiment.search.studies import Search, Study
+from rllib_lpdm.experiment.spec import Cell, ExperimentError
+from rllib_lpdm.results.messages import one_line
+
+
+def plan(progression: Progression) -> Iterator[str]:
+    """A line for every rung, and more about the whole.
+
+    Hours are at the speed that the settings as they stand have on this machine, and for episodes
+    that last to their time limit.
+
+    Raises:
+        ExperimentError: a cell cannot be trained.
+    """
+    search, rungs = progression.search, progression.rungs
+    speeds = {
+        _kind(cell): _seconds_per_step(cell)
+        for study in search.studies
+        for cell in _defaults(search, study, 1.0)
+    }
+    seeds, count, before = len(search.section.seeds), search.section.configurations, 0.0
+    yield (
+        f"{len(search.studies)} winners to be found, of {count} configurations and {seeds} "
+        f"seed{'s' if seeds > 1 else ''} each, into {progression.folder}"
+    )
+    all_steps, all_seconds, unbounded = 0, 0.0, set()
+    for rung, share in enumerate(rungs):
+        cells = iterations = steps = 0
+        seconds = 0.0
+        for study in search.studies:
+            earlier = _defaults(search, study, before) if before else []
+            for index, cell in enumerate(_defaults(search, study, share)):
+                more = (cell.settings.iterations or 0) - (
+                    (earlier[index].settings.iterations or 0) if earlier else 0
+                )
+                most = most_steps(cell, more)
+                if most is None:
+                    unbounded.add(cell.environment)
+                cells += count * seeds
+                iterations += count * seeds * more
+                steps += count * seeds * (most or 0)
+                seconds += count * seeds * (most or 0) * speeds[_kind(cell)]
+        yield (
+            f"rung {rung + 1} of {len(rungs)}: {cells} cells, {iterations:,} iterations, at most "
+            f"{steps:,} environment steps, and then about {seconds / 3600:.2g} CPU hours"
+        )
+        all_steps, all_seconds = all_steps + steps, all_seconds + seconds
+        count, before = progression.going_on(count), share
+    if len(rungs) > 1:
+        yield (
+            f"in all at most {all_steps:,} environment steps, and then about "
+            f"{all_seconds / 3600:.2g} CPU hours"
+        )
+    if unbounded:
+        yield f"steps and hours without {', '.join(sorted(unbounded))}, which has no time limit"
+    done = sum(run.status == "finished" for run in progression.records().values())
+    if done:
+        yield f"{done} cells there have ended, and are not run again as far as they went"
+
+
+def _defaults(search: Search, study: Study, share: float) -> list[Cell]:
+    """A cell of the settings as they stand for each kind of a study."""
+    return search.cells(study, 0, {}, share)[: len(study.kinds)]
+
+
+def _kind(cell: Cell) -> tuple[str, str, str]:
+    return cell.environment, cell.algorithm, cell.method
+
+
+def _seconds_per_step(cell: Cell) -> float:
+    try:
+        return probe(cell).seconds_per_step
+    except Exception as error:  # settings that do not go together, or with this machine
+        raise ExperimentError(f"{cell.name}: {one_line(error)}") from error
