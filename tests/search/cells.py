@@ -87,4 +87,3 @@ def peak(cell, iterations, at=1e-3):
     """Returns that are the higher the nearer the learning rate is to the best one."""
     height = 100 - 10 * abs(np.log10(cell.settings.lr / at))
     return np.full(len(iterations), height) + cell.seed % 10 / 1e6
-

@@ -16,14 +16,20 @@ def one_kind(rows):
 def test_the_score_is_the_mean_over_seeds_and_the_noise_that_of_a_difference_of_two():
     ranking = ranked(one_kind([[1, 3], [10, 14], [5, 5]]), "max_score")
     assert ranking.scores.tolist() == [2, 12, 5]
-    # variances 2, 8 and 0, of mean 10/3; a mean of two seeds has half, a difference twice that
-    assert ranking.noise == pytest.approx(np.sqrt(10 / 3))
+    # without the means of configurations and seeds 0, -1, 1 are left, and 0, 1, -1: 4 for two
+    # degrees of freedom; a mean of two seeds has half of that, a difference of two twice as much
+    assert ranking.noise == pytest.approx(np.sqrt(2))
+
+
+def test_a_seed_that_is_easier_for_all_is_no_noise():
+    rows = one_kind([[1, 3, 2], [10, 12, 11], [5, 7, 6]])
+    assert ranked(rows, "max_score").noise == pytest.approx(0, abs=1e-12)
 
 
 def test_a_failed_seed_counts_as_the_worst_result_and_says_nothing_of_the_noise():
     ranking = ranked(one_kind([[1, 3], [NAN, 14], [5, 5]]), "max_score")
     assert ranking.scores.tolist() == [2, 7.5, 5]
-    assert ranking.noise == pytest.approx(1.0)  # of variances 2 and 0
+    assert ranking.noise == pytest.approx(1.0)
     assert np.isnan(ranked(one_kind([[NAN], [NAN]]), "max_score").scores).all()
 
 
