@@ -1,7 +1,7 @@
 """How far backpropagation is from its published scores, for every setting that was tried.
 
-``python published/calibration/distances.py``: max score of the mean over seeds less the paper's, in units
-of the paper's spread over seeds.
+``python published/calibration/distances.py``: max score of the mean over seeds less the paper's, in
+units of the paper's spread over seeds.
 """
 
 from collections import defaultdict
