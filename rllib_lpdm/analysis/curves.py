@@ -1,7 +1,7 @@
 """Learning curves (figure 3) and distance errors over training, ready to be drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,19 +26,20 @@ class Curve:
         estimate: (points,) mean over the seeds that are still there, with its 95 % interval where
             all are.
         whole: number of points that all seeds have; beyond, some have ended.
+        runs: (points, seeds) what the mean is of; nan where a run has ended.
     """
 
     x: Floats
     estimate: Estimate
     whole: int
+    runs: Floats
 
     def scaled(self, low: float, high: float) -> "Curve":
         """The curve with ``low`` at 0 and ``high`` at 1; as it is where the two are equal."""
         if high <= low:
             return self
-        return Curve(
-            self.x, Estimate(*((line - low) / (high - low) for line in self.estimate)), self.whole
-        )
+        estimate = Estimate(*((line - low) / (high - low) for line in self.estimate))
+        return replace(self, estimate=estimate, runs=(self.runs - low) / (high - low))
 
 
 def learning_curve(group: Group, axis: Axis) -> Curve:
@@ -103,7 +104,7 @@ def _curve(cells: Sequence[CellResult], values: Sequence[Floats], axis: Axis) ->
     value[some] = np.nanmean(lines[some], axis=1)
     if everyone.any():
         _, low[everyone], high[everyone] = bootstrap([lines[everyone]], mean)
-    return Curve(x, Estimate(value, low, high), int(everyone.sum()))
+    return Curve(x, Estimate(value, low, high), int(everyone.sum()), lines)
 
 
 def _places(cell: CellResult, axis: Axis) -> Floats:

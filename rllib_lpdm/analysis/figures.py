@@ -152,7 +152,11 @@ def learning_curves(groups: Groups, anchor: str, title: str, folder: Path) -> Pi
                 versions.setdefault(f"{score}, {axis_name}", {})[_title(place)] = partial(
                     _draw_curves, curves=shown, axis=axis, palette=palette
                 )
-    order = sorted(versions, key=lambda name: name.startswith("normalised"))
+                if (score, axis) == ("raw score", "iterations"):
+                    versions.setdefault("every seed", {})[_title(place)] = partial(
+                        _draw_runs, curves=curves, palette=palette
+                    )
+    order = sorted(versions, key=lambda name: not name.startswith("raw"))
     return make_picture(
         folder,
         anchor,
@@ -182,6 +186,15 @@ def _draw_curves(axes: Axes, curves: Mapping[Series, Curve], axis: Axis, palette
                 curve.x[:whole], low, high, color=style["color"], alpha=0.17, linewidth=0
             )
     axes.set_xlabel("environment steps" if axis == "steps" else "iterations")
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _draw_runs(axes: Axes, curves: Mapping[Series, Curve], palette: Palette) -> None:
+    for series, curve in curves.items():
+        style = palette.line(series) | {"label": None, "linewidth": 0.6, "alpha": 0.6}
+        axes.plot(curve.x, curve.runs, **style)
+    axes.set_xlabel("iterations")
     axes.margins(x=0.01)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 

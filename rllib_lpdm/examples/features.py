@@ -28,10 +28,10 @@ SHARED = {"hidden_sizes": (64, 128, 256), "lr": 7e-4, "grad_clip": 0.5}
 PPO: dict[str, Any] = {"episodes_per_iteration": 1, "num_epochs": 4}
 MEASURES = {
     "episode_return": "return",
-    "saturated": f"share of outputs beyond {SATURATED}",
-    "change": f"change of the outputs in {EVERY} iterations",
+    "saturated": "share saturated",
+    "change": f"change in {EVERY} iterations",
     "distance_error": "distance error",
-    "head": "spread of the head's outputs",
+    "head": "spread of the head",
 }
 Array = NDArray[np.float32]
 

@@ -117,7 +117,7 @@ def test_curves_are_normalised_by_percentiles_over_all_that_an_environment_has()
 
 def test_a_scaled_curve_has_the_bounds_at_zero_and_one():
     x, low, high = np.arange(3.0), np.full(3, 2.0), np.full(3, np.nan)
-    curve = Curve(x, Estimate(np.array([2.0, 4.0, 6.0]), low, high), 3)
+    curve = Curve(x, Estimate(np.array([2.0, 4.0, 6.0]), low, high), 3, np.full((3, 2), 2.0))
     scaled = curve.scaled(2, 6)
     np.testing.assert_array_equal(scaled.estimate.value, [0, 0.5, 1])
     np.testing.assert_array_equal(scaled.estimate.low, [0, 0, 0])
