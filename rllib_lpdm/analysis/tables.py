@@ -299,14 +299,20 @@ def markdown(scores: Sequence[Score], with_paper: bool = False) -> str:
 
 def latex(scores: Sequence[Score], with_paper: bool = False) -> str:
     """The paper's layout in LaTeX, a tabular per block of environments; needs ``booktabs``."""
-    frames = [_frame(block) for block in paper_layout(scores, with_paper)]
-    return "\n".join(
+    return "\n".join(map(_tabular, paper_layout(scores, with_paper)))
+
+
+def _tabular(block: Block) -> str:
+    frame = _frame(block)
+    text: str = (
         frame.style.format(escape="latex")
         .format_index(escape="latex", axis="columns")
         .hide(axis="index")
         .to_latex(hrules=True, column_format="ll" + "r" * (frame.shape[1] - 2), multicol_align="c")
-        for frame in frames
     )
+    ends = range(2 + len(MEASURES), frame.shape[1] + 1, len(MEASURES))
+    rules = " ".join(f"\\cmidrule(lr){{{end - len(MEASURES) + 1}-{end}}}" for end in ends)
+    return text.replace("\\\\\n", f"\\\\\n{rules}\n", 1)  # below the environments
 
 
 def _frame(block: Block) -> pd.DataFrame:

@@ -304,6 +304,8 @@ def test_every_row_has_its_columns(with_paper):
         assert len(rows) >= 2 + 4
         assert {sum(span for _, span in row) for row in rows} == {len(columns)}
         assert tabular.count("{") == tabular.count("}")
+        ruled = re.findall(r"\\cmidrule\(lr\){(\d+)-(\d+)}", tabular)
+        assert [int(end) for _, end in ruled] == list(range(6, len(columns) + 1, 4))
 
 
 def test_markdown_and_latex_say_what_the_layout_says():
