@@ -11,7 +11,10 @@ from rllib_lpdm.analysis.figures import (
 )
 from rllib_lpdm.analysis.page import CURVES, render_page
 from rllib_lpdm.analysis.report import APPENDICES, Report, ReportError
+from rllib_lpdm.analysis.search_figures import search_pictures
+from rllib_lpdm.analysis.search_tables import gain_records, sensitivity_records, study_records
 from rllib_lpdm.analysis.tables import (
+    Record,
     aggregate_records,
     claim_records,
     claims_markdown,
@@ -68,12 +71,24 @@ def _tables(report: Report) -> dict[str, str]:
         "claims.csv": csv_text(claim_records(report.claims)),
         "claims.md": claims_markdown(report.claims),
         "speed.csv": csv_text(speed_records(report.speeds)),
+        **{name: csv_text(records) for name, records in _of_search(report).items() if records},
+    }
+
+
+def _of_search(report: Report) -> dict[str, list[Record]]:
+    """The tables of a search and of what it found, none of which most experiments have."""
+    return {
+        "search.csv": study_records(report.search) if report.search else [],
+        "sensitivity.csv": sensitivity_records(report.sensitivities),
+        "tuned.csv": gain_records(report.gains),
     }
 
 
 def _pictures(report: Report, folder: Path) -> list[Picture]:
     """The figures in the page's order."""
     pictures = [learning_curves(report.groups, CURVES, "Learning curves", folder)]
+    if report.search:
+        pictures += search_pictures(report.search, folder)
     # a single environment's few runs are steps, not a profile
     profiled = [row for row in report.aggregates if row.environments > 1 or row.compares]
     if profiled:

@@ -22,6 +22,7 @@ from rllib_lpdm.analysis.page_tables import (
 )
 from rllib_lpdm.analysis.report import APPENDICES, Report
 from rllib_lpdm.analysis.results import CellResult
+from rllib_lpdm.analysis.search_tables import search_tables
 from rllib_lpdm.analysis.statistics import CONFIDENCE, END, ENOUGH, RESAMPLES, SMOOTHING
 from rllib_lpdm.analysis.tables import MEASURES, paper_layout
 
@@ -72,6 +73,7 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
         pictures=[_laid_out(picture) for picture in pictures if picture.anchor != CURVES],
         aggregates=aggregate_table(report),
         claims=claim_table(report),
+        searched=search_tables(report),
         speeds=speed_table(report),
         groups=groups,
         ENOUGH=ENOUGH,

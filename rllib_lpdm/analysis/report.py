@@ -1,7 +1,7 @@
 """Everything a report says about a results folder, in numbers and sentences."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rllib_lpdm.analysis.aggregates import Aggregate, aggregate_rows
@@ -18,11 +18,19 @@ from rllib_lpdm.analysis.scores import (
     score_rows,
     speed_rows,
 )
+from rllib_lpdm.analysis.search import (
+    Gain,
+    Sensitivity,
+    default_and_winners,
+    gains,
+    sensitivities,
+)
 from rllib_lpdm.analysis.settings import HOW_RUN
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.published import is_published
+from rllib_lpdm.results.search import SearchRecord
 
 APPENDICES = {
     "appendix_a": "Figure A1: sparse distance matrices",
@@ -52,6 +60,9 @@ class Report:
         claims: what the runs say of the paper's claims.
         caution: a sentence before all else, that there are too few seeds; else empty.
         appendices: the cells of the appendices' experiments by their folder's name.
+        search: what a search found, whose cells these are; None where they are of none.
+        sensitivities: of its methods to their settings.
+        gains: what tuned settings gain on the seeds that are reported.
     """
 
     results: Results
@@ -65,6 +76,9 @@ class Report:
     claims: Sequence[Finding] = ()
     caution: str = ""
     appendices: dict[str, Groups] = field(default_factory=dict)
+    search: SearchRecord | None = None
+    sensitivities: Sequence[Sensitivity] = ()
+    gains: Sequence[Gain] = ()
 
 
 def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Report:
@@ -92,6 +106,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
             )
             + "".join(f"\n  {note}" for note in results.notes[:10])
         )
+    results, search = _of_search(folder, results)
     groups = grouped(results.cells)
     methods = dict.fromkeys(series.method for row in groups.values() for series in row)
     if baseline not in methods and baseline != "bp":
@@ -127,7 +142,40 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
         notes=notes,
         caution=_few_seeds(groups),
         appendices={name: grouped(other.cells) for name, other in read.items() if other.cells},
+        search=search,
+        sensitivities=sensitivities(search) if search else (),
+        gains=_gains(folder, groups, search),
     )
+
+
+def _of_search(folder: Path, results: Results) -> tuple[Results, SearchRecord | None]:
+    """The cells that are shown, and what the search that they are of has found."""
+    try:
+        search = SearchRecord.read(folder)
+    except ValueError as error:
+        return replace(results, notes=[*results.notes, f"{error}; left out"]), None
+    if search is None:
+        return results, None
+    shown = default_and_winners(results, search)
+    if not shown.cells:
+        return results, search
+    note = (
+        f"Of the {len(results.cells)} cells of a search those of the settings as they stood "
+        "(reference) and of the winners (tuned) are in the tables and curves. They are on the "
+        "seeds that the winners were chosen on, so that these look better than they are: report "
+        "the runs of tuned.yaml"
+    )
+    return replace(shown, notes=[note, *shown.notes]), search
+
+
+def _gains(folder: Path, groups: Groups, search: SearchRecord | None) -> list[Gain]:
+    """Those of the experiment itself; of a search those of its tuned settings' runs beside it."""
+    if search is None:
+        return gains(groups)
+    beside = folder.parent / f"{search.name}-tuned"
+    if not beside.is_dir():
+        return []
+    return gains(grouped(read_results(beside, _is_needed).cells))
 
 
 def _is_needed(column: str) -> bool:
