@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy  # loads its `stats` when asked, for half a second that most commands need not wait
 from numpy.typing import NDArray
 
 from rllib_lpdm.results.scores import END as END
