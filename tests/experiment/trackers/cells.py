@@ -80,6 +80,7 @@ def _point(rows):
 
 def wait_for(condition, seconds=20):
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+    return value

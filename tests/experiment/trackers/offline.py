@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from tests.experiment.trackers.cells import wait_for
+
 wandb = pytest.importorskip("wandb")
 
 
@@ -13,6 +15,16 @@ def offline_files(directory):
 
 
 def read(path):
+    """A whole file, which W&B's service may still be writing when the client's run has finished."""
+
+    def ended():
+        found = read_so_far(path)
+        return found if "exit" in found[2] else None
+
+    return wait_for(ended)
+
+
+def read_so_far(path):
     """A file's run record, its rows as (step, values), and its other records by type.
 
     Of the summary all updates are joined; ``metrics`` are the definitions of axes.
