@@ -102,9 +102,8 @@ class TwoHosts:
 
     def trained(self, host, cell_folders):
         """The cells that a host trains, each with its process."""
-        processes = [process(pid) for pid in self.pids(host)]
-        found = {folder: trainers(folder, processes) for folder in cell_folders}
-        return {folder: training[0] for folder, training in found.items() if training}
+        found = trainers(cell_folders, [process(pid) for pid in self.pids(host)])
+        return {folder: training[0] for folder, training in found.items()}
 
     def kill(self, host):
         """Ends everything on a host at once, as a power cut does."""
@@ -130,7 +129,7 @@ class TwoHosts:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        assert started.wait(120) == 0, Path(log.name).read_text()
+        assert started.wait(600) == 0, Path(log.name).read_text()
 
 
 def _ip(*words):

@@ -61,18 +61,23 @@ def family(pid):
     return found
 
 
-def trainers(cell_folder, processes):
-    """Those of some processes that have a cell's iterations.csv open: normally one."""
-    file = str(cell_folder.resolve() / "iterations.csv")
-    return [one for one in processes if file in one.open_files()]
+def trainers(cell_folders, processes):
+    """Of cells those whose iterations.csv is open in some of the processes, each with these."""
+    opened = {one: one.open_files() for one in processes}
+    files = {folder: str(folder.resolve() / "iterations.csv") for folder in cell_folders}
+    found = {
+        folder: [one for one, paths in opened.items() if file in paths]
+        for folder, file in files.items()
+    }
+    return {folder: training for folder, training in found.items() if training}
 
 
-def wait_until(condition, what, timeout=300):
+def wait_until(condition, what, timeout=900):
     """Waits for a condition, as long as a busy machine may need; returns its value."""
     end = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < end, f"waited {timeout} s in vain until {what}"
-        time.sleep(0.05)
+        time.sleep(0.1)
     return value
 
 

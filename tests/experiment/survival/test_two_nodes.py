@@ -9,39 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from rllib_lpdm import tune
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.runner import run_experiment
 from tests.cluster.hosts import TwoHosts, require_namespaces
-from tests.experiment.files import read_run, write
+from tests.experiment.files import read_run
 from tests.experiment.processes import wait_until
+from tests.experiment.survival.runs import CELLS, HERE, run_here
 from tests.experiment.traces import progress_of, status, trace
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {
-    "iterations": 60,
-    "iterations_per_report": 1,
-    "checkpoint_interval": 2,
-    "hidden_sizes": [32, 32],
-}
-CELLS = [f"Hopper-v4_ppo_lpdm_s{seed}" for seed in range(4)]
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("file")
-    return write(
-        folder, "grid.yaml", environments=["Hopper-v4"], seeds=len(CELLS), settings=SETTINGS
-    )
-
-
-@pytest.fixture(scope="module")
-def reference(file, ray_session, tmp_path_factory):
-    """The traces of a run on one machine that nothing disturbed."""
-    output = tmp_path_factory.mktemp("undisturbed")
-    assert not run_experiment(load_experiment(file, ["in_process=true"]), output).failed
-    return {cell: trace(output / "grid" / cell) for cell in CELLS}
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +44,7 @@ def running(hosts, file, output):
     words += ["--address", hosts.address, "--wandb", "disabled"]
     log = output / "driver.log"
     driver = hosts.run(hosts.head, *words, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
-    folders = [output / "grid" / cell for cell in CELLS]
+    folders = [output / "small" / cell for cell in CELLS]
     trained = {hosts.head: set(), hosts.worker: set()}
 
     def both_busy():
@@ -92,8 +67,8 @@ def running(hosts, file, output):
 
 def assert_complete(output, reference):
     for cell in CELLS:
-        assert trace(output / "grid" / cell) == reference[cell]
-        assert read_run(output / "grid" / cell)["failures"] == []
+        assert trace(output / "small" / cell) == reference[cell]
+        assert read_run(output / "small" / cell)["failures"] == []
 
 
 def test_the_cells_of_a_node_that_was_cut_off_go_on_elsewhere_while_it_still_writes(
@@ -123,6 +98,5 @@ def test_a_killed_nodes_cell_goes_on_elsewhere_and_after_all_are_killed_on_anoth
         driver.kill()
         hosts.kill(hosts.head)
         assert status(cell) == "running"
-    words = [str(file), "--output", str(tmp_path), "--wandb", "disabled", "--resume"]
-    assert tune.main([*words, "--set", "in_process=true"]) == 0
+    assert run_here(file, tmp_path, "--resume", *HERE) == 0
     assert_complete(tmp_path, reference)

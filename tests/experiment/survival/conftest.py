@@ -1,0 +1,28 @@
+"""A run that nothing disturbs: curves and weights of every other must equal it, bit by bit."""
+
+import pytest
+
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.runner import run_experiment
+from tests.experiment.files import write
+from tests.experiment.survival.runs import CELLS, SETTINGS
+from tests.experiment.traces import trace
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("file")
+    return write(folder, "small.yaml", environments=["Hopper-v4"], seeds=3, settings=SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(file, ray_session, tmp_path_factory):
+    """The folder of a run in which nothing happened."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    assert not run_experiment(load_experiment(file, ["in_process=true"]), output).failed
+    return output / "small"
+
+
+@pytest.fixture(scope="session")
+def reference(undisturbed):
+    return {cell: trace(undisturbed / cell) for cell in CELLS}
