@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cluster.files import CLUSTER, ROOT
+from tests.experiment.processes import family, needs_proc
 
+pytestmark = needs_proc
 NODES = """
 import ray
 ray.init(address="auto", log_to_driver=False)
@@ -49,7 +50,7 @@ class Host:
             env=self.environment(**environment),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 
@@ -64,7 +65,7 @@ class Host:
                 stderr=subprocess.STDOUT,
             )
         self.processes.append(process)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while "Ray runtime started" not in self.log.read_text():
             assert process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
@@ -72,11 +73,9 @@ class Host:
 
     def stop(self):
         for process in self.processes:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            for one in family(process.pid):  # Ray itself would take half a minute
+                one.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +148,15 @@ def test_a_grid_runs_on_the_hosts(hosts):
     )
     assert ended.returncode == 0, ended.stderr
     assert "[2/2]" in ended.stdout
+
+
+@pytest.mark.slow
+def test_without_an_address_a_ray_of_its_own_is_started_whatever_runs_on_the_machine(hosts):
+    assert (hosts.folder / "ray" / "ray_current_cluster").exists()  # which Ray itself would join
+    ended = hosts.stranger.run(
+        *(sys.executable, "-m", "rllib_lpdm.tune", "tune_configs/debug.yaml"),
+        *("--set", "settings.iterations=1", "--output", hosts.folder / "own"),
+        *("--wandb", "disabled"),
+        RAY_TMPDIR=str(hosts.folder),
+    )
+    assert ended.returncode == 0, ended.stderr
