@@ -1,12 +1,17 @@
 """``python -m rllib_lpdm.tune`` from the command line to the folders it leaves."""
 
+import base64
 import csv
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import unicodedata
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +19,7 @@ import pytest
 
 from rllib_lpdm import tune
 from tests.experiment.files import write
+from tests.experiment.traces import contents
 
 ROOT = Path(__file__).resolve().parents[1]
 DEBUG = ROOT / "tune_configs" / "debug.yaml"
@@ -22,23 +28,17 @@ SETTINGS = {
     "iterations": 5,
     "iterations_per_report": 2,
     "return_normalization": "running",
+    "tensorboard": True,
+    "retries": 0,  # of cells that fail elsewhere: each costs a process
 }
 FAILING = {"when": {"algorithm": "reinforce"}, "set": {"bootstrap_truncated": True}}
 FIRST_COLUMNS = ["iteration", "env_steps", "episodes", "episode_return", "episode_length"]
-SECRET = "planted-secret-0123456789"
-
-
-def command(*arguments):
-    """Runs the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "rllib_lpdm.tune", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"WANDB_API_KEY": SECRET},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+SECRETS = {
+    "WANDB_API_KEY": "5ec4e7" * 6 + "beef",
+    "AWS_SECRET_ACCESS_KEY": "planted/aws+secret/0123456789/abcdefghij",
+    "AWS_SESSION_TOKEN": "planted-session-token-0123456789",
+    "netrc": "planted-netrc-password-0123456789",
+}
 
 
 def run_of(folder):
@@ -52,33 +52,60 @@ def rows_of(folder):
 
 
 @pytest.fixture(scope="module")
-def in_process(tmp_path_factory):
+def in_process(ray_session, tmp_path_factory):
     """Four cells one by one in one process, in another order than under Tune."""
     output = tmp_path_factory.mktemp("in_process")
-    ended = command(
-        *(DEBUG, "--output", output, "--set", "algorithms=[ppo, reinforce_baseline]"),
-        *("--set", "seeds=[3, 0]"),
-        *(f"--set=settings.{name}={json.dumps(value)}" for name, value in SETTINGS.items()),
-    )
-    return SimpleNamespace(ended=ended, folder=output / "debug")
+    words = [str(DEBUG), "--output", str(output), "--wandb", "disabled"]
+    words += ["--set", "algorithms=[ppo, reinforce_baseline]", "--set", "seeds=[3, 0]"]
+    words += [f"--set=settings.{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
+    with redirect_stdout(io.StringIO()) as printed:
+        status = tune.main(words)
+    return SimpleNamespace(status=status, printed=printed.getvalue(), folder=output / "debug")
 
 
 @pytest.fixture(scope="module")
 def under_tune(tmp_path_factory):
-    """The same four cells, and two that must fail, one at a time under Tune."""
-    output = tmp_path_factory.mktemp("under_tune")
+    """The same four cells, and two that must fail, one at a time under Tune; secrets all around.
+
+    Home folder, Ray's session and temporary files lie below two folders, which are searched.
+    """
+    home = tmp_path_factory.mktemp("home")
+    ray = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # the path of a socket must be short
+    netrc = tmp_path_factory.mktemp("keys") / "netrc"
+    netrc.write_text(f"machine api.wandb.ai\n  login user\n  password {SECRETS['netrc']}\n")
+    unwanted = ("WANDB_", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "RAY_ADDRESS")
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(unwanted)},
+        **{name: value for name, value in SECRETS.items() if name != "netrc"},
+        "HOME": str(home),
+        "NETRC": str(netrc),
+        "RAY_TMPDIR": str(ray),
+        "TMPDIR": str(ray),
+        "TERM": "xterm-256color",
+        "PYTHONPATH": str(ROOT),
+    }
     file = write(
-        output,
+        home,
         "small.yaml",
         extends=str(DEBUG),
         settings=SETTINGS,
         in_process=False,
         algorithms=["reinforce_baseline", "ppo", "reinforce"],
-        seeds=[0, 3],
         overrides=[FAILING],
     )
-    ended = command(file, "--output", output, "--max-concurrent", 1)
-    return SimpleNamespace(ended=ended, folder=output / "small", file=file)
+    words = [file, "--set", "seeds=[0, 3]", "--output", home / "results", "--max-concurrent", 1]
+    ended = subprocess.run(
+        [sys.executable, "-m", "rllib_lpdm.tune", *map(str, words), "--wandb", "offline"],
+        cwd=home,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    folder = home / "results" / "small"
+    yield SimpleNamespace(ended=ended, home=home, ray=ray, folder=folder, file=file)
+    shutil.rmtree(ray, ignore_errors=True)
 
 
 def cells(algorithms, seeds):
@@ -92,7 +119,7 @@ BAD = cells(["reinforce"], [0, 3])
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", GOOD)
 def test_a_cell_leaves_its_record_its_curve_and_a_checkpoint(in_process, cell):
-    assert in_process.ended.returncode == 0, in_process.ended.stderr
+    assert in_process.status == 0
     run = run_of(in_process.folder / cell)
     assert (run["cell"], run["status"], run["variant"]) == (cell, "finished", None)
     assert f"{run['environment']}_{run['algorithm']}_{run['method']}_s{run['seed']}" == cell
@@ -100,8 +127,6 @@ def test_a_cell_leaves_its_record_its_curve_and_a_checkpoint(in_process, cell):
     assert run["settings"]["lr"] == 1e-3
     assert run["versions"]["ray"]
     assert {"git_commit", "hardware", "started", "finished"} <= set(run)
-    assert f"rllib_lpdm.tune {DEBUG}" in run["command"]
-    assert "--set 'seeds=[3, 0]'" in run["command"]
     header, *rows = (in_process.folder / cell / "iterations.csv").read_text().splitlines()
     assert header.split(",")[:6] == [*FIRST_COLUMNS, "seconds"]
     assert [row.split(",")[0] for row in rows] == list("12345")
@@ -111,17 +136,9 @@ def test_a_cell_leaves_its_record_its_curve_and_a_checkpoint(in_process, cell):
 
 @pytest.mark.slow
 def test_a_run_prints_a_line_a_cell_and_a_table_of_scores(in_process):
-    assert all(f" {cell} " in in_process.ended.stdout for cell in GOOD)
-    assert "[4/4]" in in_process.ended.stdout
-    assert re.search(r"CartPole-v1 +ppo +[\d.]+ \([\d.]+\)", in_process.ended.stdout)
-
-
-@pytest.mark.slow
-def test_no_secret_is_in_any_file_or_line(in_process):
-    files = [path for path in in_process.folder.rglob("*") if path.is_file()]
-    assert files
-    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
-    assert SECRET not in in_process.ended.stdout + in_process.ended.stderr
+    assert all(f" {cell} " in in_process.printed for cell in GOOD)
+    assert "[4/4]" in in_process.printed
+    assert re.search(r"CartPole-v1 +ppo +[\d.]+ \([\d.]+\)", in_process.printed)
 
 
 @pytest.mark.slow
@@ -133,6 +150,7 @@ def test_a_cell_in_a_used_worker_of_tune_equals_the_same_cell_in_process(
     runs = [run_of(run.folder / cell) for run in (under_tune, in_process)]
     for key in ("settings", "seed", "versions", "git_commit", "hardware", "status"):
         assert runs[0][key] == runs[1][key]
+    assert f"rllib_lpdm.tune {under_tune.file} --set 'seeds=[0, 3]'" in runs[0]["command"]
 
 
 @pytest.mark.slow
@@ -158,20 +176,71 @@ def test_failed_cells_are_listed_and_do_not_stop_the_others(under_tune):
 
 
 @pytest.mark.slow
-def test_resume_trains_what_failed_and_leaves_alone_what_finished(under_tune, tmp_path):
+def test_a_log_has_a_line_for_each_cell_and_no_control_character(under_tune):
+    printed = under_tune.ended.stdout + under_tune.ended.stderr
+    assert {c for c in printed if unicodedata.category(c) == "Cc"} == {"\n"}
+    assert "4 done, 0 running, 2 failed, 0 pending" in printed
+    assert all(f"[{number}/6] " in printed for number in range(1, 7))
+    assert all(f" {cell} " in printed for cell in [*GOOD, *BAD])
+
+
+@pytest.mark.slow
+def test_resume_trains_what_failed_and_leaves_alone_what_finished(
+    under_tune, ray_session, tmp_path, capsys
+):
     folder = tmp_path / "small"
     shutil.copytree(under_tune.folder, folder)
     before = {path: path.read_bytes() for cell in GOOD for path in (folder / cell).glob("*.*")}
     cured = under_tune.file.with_name("cured.yaml")
     cure = "{when: {algorithm: reinforce}, set: {bootstrap_truncated: false}}"
-    cured.write_text(f"extends: {under_tune.file.name}\nname: small\noverrides: [{cure}]\n")
-    ended = command(cured, "--output", tmp_path, "--resume")
-    assert ended.returncode == 0, ended.stderr
-    assert "4 of 6 cells are finished already" in ended.stdout
+    cured.write_text(
+        f"extends: {under_tune.file.name}\nname: small\nseeds: [0, 3]\n"
+        f"in_process: true\noverrides: [{cure}]\n"
+    )
+    words = [str(cured), "--output", str(tmp_path), "--resume", "--wandb", "disabled"]
+    assert tune.main(words) == 0
+    assert "4 of 6 cells are finished already" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in before} == before
     for cell in BAD:
         assert run_of(folder / cell)["status"] == "finished"
         assert len(rows_of(folder / cell)) == 5
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_grid_with_the_secrets_left_files_of_every_kind(under_tune):
+    found = contents(under_tune.folder)
+    patterns = ("run.json", "iterations.csv", "weights.npz", "events.out.tfevents*", "*.wandb")
+    for pattern in patterns:
+        assert [path for path in found if path.match(pattern)], pattern
+    offline = [data for path, data in found.items() if path.suffix == ".wandb"]
+    assert any(GOOD[0].encode() in data for data in offline)  # nothing is compressed
+    assert [path for path in contents(under_tune.ray) if path.match("session_*/logs/*")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_in_no_file_of_the_run_and_in_no_line_of_its_output(under_tune, name):
+    secret = SECRETS[name].encode()
+    forms = (secret, base64.b64encode(secret).rstrip(b"="), secret.hex().encode())
+    printed = (under_tune.ended.stdout + under_tune.ended.stderr).encode()
+    assert not [form for form in forms if form in printed]
+    found = contents(under_tune.home) | contents(under_tune.ray)
+    assert not [path for path, data in found.items() if any(form in data for form in forms)]
+
+
+@pytest.mark.slow
+def test_the_run_wrote_nothing_outside_its_results_folder_but_temporary_files(under_tune):
+    inside = {path.relative_to(under_tune.home).parts[0] for path in contents(under_tune.home)}
+    assert inside - {"cured.yaml"} <= {"small.yaml", "results", ".cache", ".config", ".ray"}
+    assert {path.name for path in (under_tune.home / "results").iterdir()} == {"small"}
+    left = {path.name for path in under_tune.ray.iterdir()}
+    assert not [name for name in left if name.startswith("rllib_lpdm")]
+
+
+# -- without a grid -------------------------------------------------------------------------------
 
 
 def test_a_throwaway_run_replaces_the_one_before(ray_session, tmp_path, capsys):
@@ -192,16 +261,22 @@ def test_a_throwaway_run_replaces_the_one_before(ray_session, tmp_path, capsys):
     assert f"not in the table: {cell}: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_nothing_but_its_plan(tmp_path):
-    ended = command(DEBUG, "--output", tmp_path, "--dry-run")
+    ended = subprocess.run(
+        [sys.executable, "-m", "rllib_lpdm.tune", DEBUG, "--output", tmp_path, "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "1 cell, 0 finished" in ended.stdout
 
 
-def test_the_command_itself_ends_with_status_2_and_no_traceback(tmp_path):
-    ended = command(tmp_path / "nowhere.yaml", "--output", tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1].startswith("error: ")
-    assert "nowhere.yaml" in ended.stderr
-    assert "Traceback" not in ended.stdout + ended.stderr
+def test_a_file_that_is_not_there_is_one_line_and_nothing_is_written(tmp_path, capsys):
+    output = tmp_path / "output"
+    assert tune.main([str(tmp_path / "nowhere.yaml"), "--output", str(output)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "nowhere.yaml" in line
     assert not list(tmp_path.iterdir())

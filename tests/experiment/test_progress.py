@@ -13,6 +13,7 @@ import termios
 import unicodedata
 
 import pytest
+import ray
 from rich.console import Console
 
 from rllib_lpdm.experiment import progress as progress_module
@@ -293,6 +294,7 @@ def command(folder):
         settings={"iterations": 4, "iterations_per_report": 1, "hidden_sizes": [8]},
     )
     arguments = [file, "--output", folder, "--wandb", "disabled", "--max-concurrent", 1]
+    arguments += ["--address", ray.get_runtime_context().gcs_address]  # spares another Ray
     return [sys.executable, "-m", "rllib_lpdm.tune", *map(str, arguments)]
 
 
@@ -302,7 +304,7 @@ def environment(**changes):
 
 
 @pytest.mark.slow
-def test_the_command_draws_its_table_on_a_terminal(tmp_path):
+def test_the_command_draws_its_table_on_a_terminal(ray_session, tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     process = subprocess.Popen(
@@ -322,7 +324,7 @@ def test_the_command_draws_its_table_on_a_terminal(tmp_path):
         pass
     finally:
         os.close(ours)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=900) == 0
     text = shown.decode()
     plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
     assert plain.count("mean score") > 2
@@ -331,27 +333,6 @@ def test_the_command_draws_its_table_on_a_terminal(tmp_path):
     assert re.search(r"CartPole-v1 +ppo +2/2 +[\d.]+ +[\d.]+ *\r\n", plain)
     assert "2 done, 0 running, 0 failed, 0 pending | " in plain
     assert plain.rindex("2 done") < plain.index("Max score")
-
-
-@pytest.mark.slow
-def test_the_command_writes_no_control_character_into_a_log(tmp_path):
-    with (tmp_path / "log").open("w") as log:
-        ended = subprocess.run(
-            command(tmp_path),
-            cwd=CONFIGS.parent,
-            env=environment(TERM="xterm-256color"),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-            check=False,
-        )
-    text = (tmp_path / "log").read_text()
-    assert ended.returncode == 0, text
-    assert not control_characters(text)
-    assert "2 done, 0 running, 0 failed, 0 pending" in text
-    for number, method in ((1, "bp"), (2, "lpdm")):
-        assert f"[{number}/2]" in text
-        assert f"CartPole-v1_ppo_{method}_s0 " in text
 
 
 def test_a_terminal_of_eighty_columns_shows_every_number_of_the_grid_whole():

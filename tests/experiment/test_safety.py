@@ -1,14 +1,8 @@
 """An experiment file is data: it runs nothing and stays in its folder, and no secret gets out."""
 
-import base64
 import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
@@ -17,9 +11,8 @@ from rllib_lpdm.algorithms.settings import PPOSettings
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.spec import PATHS, CellSettings, ExperimentError
 from rllib_lpdm.results.storage import StorageError, results_folder
-from tests.experiment.files import CONFIGS, write
+from tests.experiment.files import write
 
-ROOT = CONFIGS.parent
 GOOD = (
     "environments: [CartPole-v1]\nalgorithms: [ppo]\nmethods: [lpdm]\nsettings: {iterations: 2}\n"
 )
@@ -179,104 +172,3 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(url):
     with pytest.raises(StorageError, match="credentials in a URL") as error:
         results_folder(url)
     assert "planted" not in str(error.value)
-
-
-SECRETS = {
-    "WANDB_API_KEY": "5ec4e7" * 6 + "beef",
-    "AWS_SECRET_ACCESS_KEY": "planted/aws+secret/0123456789/abcdefghij",
-    "AWS_SESSION_TOKEN": "planted-session-token-0123456789",
-    "netrc": "planted-netrc-password-0123456789",
-}
-FAILING = {"when": {"algorithm": "reinforce"}, "set": {"bootstrap_truncated": True}}
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory):
-    """A grid under Tune with W&B offline, TensorBoard, and a cell that fails; secrets all around.
-
-    Home folder, Ray's session and temporary files lie below one folder, which is searched.
-    """
-    home = tmp_path_factory.mktemp("home")
-    ray = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # the path of a socket must be short
-    netrc = tmp_path_factory.mktemp("keys") / "netrc"
-    netrc.write_text(f"machine api.wandb.ai\n  login user\n  password {SECRETS['netrc']}\n")
-    variables = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("WANDB_")},
-        **{name: value for name, value in SECRETS.items() if name != "netrc"},
-        "HOME": str(home),
-        "NETRC": str(netrc),
-        "RAY_TMPDIR": str(ray),
-        "TMPDIR": str(ray),
-        "PYTHONPATH": str(ROOT),
-    }
-    file = write(
-        home,
-        "grid.yaml",
-        extends=str(CONFIGS / "debug.yaml"),
-        in_process=False,
-        algorithms=["ppo", "reinforce"],
-        settings={
-            "hidden_sizes": [8],
-            "iterations": 3,
-            "checkpoint_interval": 1,
-            "return_normalization": "running",
-            "tensorboard": True,
-            "retries": 1,
-        },
-        overrides=[FAILING],
-    )
-    arguments = [file, "--output", home / "results", "--wandb", "offline"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "rllib_lpdm.tune", *map(str, arguments)],
-        cwd=home,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    yield SimpleNamespace(ended=ended, home=home, ray=ray, cells=home / "results" / "grid")
-    shutil.rmtree(ray, ignore_errors=True)
-
-
-def contents(*folders):
-    """Every file below some folders, by path."""
-    return {
-        path: path.read_bytes()
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
-    }
-
-
-@pytest.mark.slow
-def test_the_grid_with_the_secrets_left_files_of_every_kind(grid):
-    assert grid.ended.returncode == 1, grid.ended.stderr
-    assert "1 of 2 cells failed" in grid.ended.stderr
-    found = contents(grid.cells)
-    patterns = ("run.json", "iterations.csv", "weights.npz", "events.out.tfevents*", "*.wandb")
-    for pattern in patterns:
-        assert [path for path in found if path.match(pattern)], pattern
-    offline = [data for path, data in found.items() if path.suffix == ".wandb"]
-    assert any(b"CartPole-v1_ppo_lpdm_s0" in data for data in offline)  # nothing is compressed
-    assert [path for path in contents(grid.ray) if path.match("session_*/logs/*")]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_is_in_no_file_of_the_run_and_in_no_line_of_its_output(grid, name):
-    secret = SECRETS[name].encode()
-    forms = (secret, base64.b64encode(secret).rstrip(b"="), secret.hex().encode())
-    printed = (grid.ended.stdout + grid.ended.stderr).encode()
-    assert not [form for form in forms if form in printed]
-    found = contents(grid.home, grid.ray)
-    assert not [path for path, data in found.items() if any(form in data for form in forms)]
-
-
-@pytest.mark.slow
-def test_the_run_wrote_nothing_outside_its_results_folder_but_temporary_files(grid):
-    inside = {path.relative_to(grid.home).parts[0] for path in contents(grid.home)}
-    assert inside <= {"grid.yaml", "results", ".cache", ".config", ".ray"}
-    assert {path.name for path in (grid.home / "results").iterdir()} == {"grid"}
-    left = {path.name for path in grid.ray.iterdir()}
-    assert not [name for name in left if name.startswith("rllib_lpdm")]
