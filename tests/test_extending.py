@@ -36,17 +36,23 @@ def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path):
         if language in ("py", "yaml"):
             add(tmp_path, block)
 
-    def run(*arguments):
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        command = [sys.executable, "-m", *arguments]
-        ran = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+    imports = ["--import", "walks", "--import", "lines"]
+    quietly = ["--set", "in_process=true", "--wandb", "disabled"]
+    program = f"""
+from rllib_lpdm import report, tune
 
-    imports = ("--import", "walks", "--import", "lines")
-    quietly = ("--set", "in_process=true", "--wandb", "disabled")
-    run("rllib_lpdm.tune", "extended.yaml", *imports, *quietly)
+assert tune.main({["extended.yaml", *imports, *quietly]}) == 0
+assert report.main(["results/extended"]) == 0
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     cells = sorted((tmp_path / "results" / "extended").glob("*/run.json"))
     assert [cell.parent.name for cell in cells] == [
         f"short-walk_{algorithm}_{method}_s0"
@@ -56,4 +62,3 @@ def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path):
     for cell in cells:
         assert json.loads(cell.read_text(encoding="utf-8"))["status"] == "finished"
         assert len((cell.parent / "rows.jsonl").read_text(encoding="utf-8").splitlines()) == 4
-    run("rllib_lpdm.report", "results/extended")

@@ -73,6 +73,7 @@ def here(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield folder
     sys.modules.pop("own_environments", None)
+    gym.registry.pop("OwnEndless-v0", None)
 
 
 CELL = "easy_ppo_lpdm_s0"
@@ -104,17 +105,10 @@ def test_evaluation_report_and_resume_work_with_it(here, capsys):
 
 
 @pytest.mark.slow
-def test_without_its_module_an_environment_is_refused_with_the_way_out(here):
-    for command in ("tune", "evaluate"):
-        argument = "file.yaml" if command == "tune" else f"out/file/{CELL}"
-        ended = subprocess.run(
-            [sys.executable, "-m", f"rllib_lpdm.{command}", argument],
-            env=os.environ | {"PYTHONPATH": str(CONFIGS.parent)},
-            capture_output=True,
-            text=True,
-        )
-        assert ended.returncode == 2
-        (line,) = ended.stderr.splitlines()
+def test_without_its_module_an_environment_is_refused_with_the_way_out(here, capsys):
+    for command, argument in ((tune, "file.yaml"), (evaluate, f"out/file/{CELL}")):
+        assert command.main([argument]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
         assert "unknown environment 'OwnEndless-v0'" in line
         assert "--import" in line
 

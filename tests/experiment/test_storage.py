@@ -1,11 +1,9 @@
 """Behind a URL a grid ends as in a local folder, however often its processes are lost."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +21,7 @@ from rllib_lpdm.results.record import read_runs
 from rllib_lpdm.results.remote import RemoteCell
 from rllib_lpdm.results.storage import results_folder
 from tests.experiment.files import CONFIGS, read_run, write
+from tests.experiment.processes import family, needs_proc, wait_until
 
 moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
@@ -34,7 +33,7 @@ SETTINGS = {
     "checkpoint_interval": 4,
     "return_normalization": "running",
 }
-ALGORITHMS = ["ppo", "reinforce_baseline"]
+ALGORITHMS = ["reinforce_baseline", "ppo"]
 
 
 # -- a server, and the same cells in a local folder -----------------------------------------------
@@ -131,60 +130,64 @@ def start(grid, *arguments):
     )
 
 
-def ended(process):
-    """What a process prints, once it has ended well."""
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out
-
-
 def kill_with_descendants(process):
     """Ends a process and all it has started, at once, in the middle of whatever they do."""
-    psutil = pytest.importorskip("psutil")  # Ray brings it along
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
+    for one in family(process.pid):
+        one.kill()
     process.communicate()  # until all have let go of its output
 
 
 # -- claims ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def killed(bucket, grid):
+    """A grid under Tune, killed when one cell is finished and the other has a checkpoint.
+
+    Where its first cell goes was a cell of another run.
+    """
+    folder = results_folder(f"{bucket}/killed") / "grid"
+    stale = folder / grid.cells[0].name / "run.json"
+    stale.write_text(json.dumps({"cell": "of another run", "status": "failed"}))
+    process = start(grid, "--output", f"{bucket}/killed", "--overwrite")
+
+    def between():
+        assert process.poll() is None, process.communicate()
+        runs = sorted(read_runs(folder)[0].values(), key=lambda run: run.status)
+        return [run.status for run in runs if run.checkpoints] == ["finished", "running"]
+
+    try:
+        wait_until(between, "one cell was finished and the other had a checkpoint")
+    finally:
+        kill_with_descendants(process)
+    return folder
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_cell_under_tune_behind_s3_ends_as_on_a_disk_though_its_run_is_killed_later(
+    killed, grid, local
+):
+    (cell,) = [cell for cell in grid.cells if read_run(killed / cell.name)["status"] == "finished"]
+    assert_same(killed, local, [cell])
+
+
+@needs_proc
 @pytest.mark.slow
 def test_a_grid_killed_behind_s3_goes_on_from_what_it_had_published_and_ends_the_same(
-    bucket, grid, local, capsys
+    bucket, killed, grid, local, capsys
 ):
-    folder = results_folder(f"{bucket}/killed") / "grid"
-    first = start(grid, "--output", f"{bucket}/killed")
-    deadline = time.monotonic() + 200
-    while not any(run.checkpoints for run in read_runs(folder)[0].values()):
-        assert first.poll() is None, first.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    kill_with_descendants(first)
-    left, _ = read_runs(folder)
-    assert any(run.checkpoints and run.status == "running" for run in left.values())
+    left, _ = read_runs(killed)
     words = [str(grid.file), "--output", f"{bucket}/killed", "--wandb", "disabled", "--resume"]
     assert tune.main([*words, "--set", "in_process=true"]) == 0
     printed = capsys.readouterr().out
-    continued = [run for run in left.values() if run.checkpoints]
-    assert f"{len(continued)} go on from a checkpoint" in printed
-    assert str(folder) in printed
-    assert_same(folder, local, grid.cells)
+    assert "1 of 2 cells are finished already, 1 go on from a checkpoint" in printed
+    assert str(killed) in printed
+    assert_same(killed, local, grid.cells)
     for name, run in left.items():
-        assert read_run(folder / name)["run_id"] == run.run_id
-
-
-@pytest.mark.slow
-def test_a_grid_under_tune_behind_s3_ends_as_on_a_disk(bucket, grid, local):
-    stale = results_folder(f"{bucket}/whole/grid/{grid.cells[0].name}/run.json")
-    stale.write_text(json.dumps({"cell": "of another run", "status": "failed"}))
-    ended(start(grid, "--output", f"{bucket}/whole", "--overwrite"))
-    folder = results_folder(f"{bucket}/whole") / "grid"
-    assert_same(folder, local, grid.cells)
+        assert read_run(killed / name)["run_id"] == run.run_id
     here = {cell.run.cell: cell for cell in read_results(local).cells}
-    there = {cell.run.cell: cell for cell in read_results(folder).cells}
+    there = {cell.run.cell: cell for cell in read_results(killed).cells}
     assert there.keys() == here.keys() == {cell.name for cell in grid.cells}
     for name, cell in there.items():
         assert cell.returns.tobytes() == here[name].returns.tobytes()
