@@ -9,14 +9,32 @@ from tests.experiment.files import CONFIGS
 ROOT = CONFIGS.parent
 README = ROOT / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+(TUNER,) = [block for block in BLOCKS if "tune.Tuner" in block]
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def run(block):
+    """The names that a block leaves."""
+    names = {}
+    exec(compile(block, str(README), "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("block", sorted({*BLOCKS} - {TUNER}), ids=range(len(BLOCKS) - 1))
 def test_a_python_block_runs_as_it_stands(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, str(README), "exec"), {})
+    run(block)
+
+
+def test_a_config_with_what_tune_has_to_choose_is_trained_by_a_tuner(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = run(TUNER)["results"]
+    assert not results.errors
+    chosen = {(result.config["method"], result.config["seed"]) for result in results}
+    assert chosen == {("bp", 1000), ("lpdm", 1000)}
+    assert all(1e-4 <= result.config["lr"] <= 1e-2 for result in results)
+    assert results.get_best_result().metrics["training_iteration"] == 4
 
 
 def test_it_can_be_read_at_a_sitting():
