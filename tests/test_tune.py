@@ -124,7 +124,7 @@ def test_a_cell_leaves_its_record_its_curve_and_a_checkpoint(in_process, cell):
     assert (run["cell"], run["status"], run["variant"]) == (cell, "finished", None)
     assert f"{run['environment']}_{run['algorithm']}_{run['method']}_s{run['seed']}" == cell
     assert run["settings"].items() >= SETTINGS.items()
-    assert run["settings"]["lr"] == 1e-3
+    assert run["settings"]["lr"] == 7e-4  # of paper.yaml
     assert run["versions"]["ray"]
     assert {"git_commit", "hardware", "started", "finished"} <= set(run)
     header, *rows = (in_process.folder / cell / "iterations.csv").read_text().splitlines()
@@ -259,18 +259,6 @@ def test_a_throwaway_run_replaces_the_one_before(ray_session, tmp_path, capsys):
     rows.write_text(re.sub(r"(?m)^(\d+,\d+,\d+),[^,]+", r"\1,nan", rows.read_text()))
     assert tune.main([*arguments, "--resume"]) == 0
     assert f"not in the table: {cell}: " in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_a_dry_run_says_nothing_but_its_plan(tmp_path):
-    ended = subprocess.run(
-        [sys.executable, "-m", "rllib_lpdm.tune", DEBUG, "--output", tmp_path, "--dry-run"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "1 cell, 0 finished" in ended.stdout
 
 
 def test_a_file_that_is_not_there_is_one_line_and_nothing_is_written(tmp_path, capsys):

@@ -2,12 +2,11 @@
 
 import json
 import os
-import pickle
 import signal
-import subprocess
-import sys
 
 import pytest
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
 
 from tests.algorithms.runs import assert_same_weights, config, train, weights
 
@@ -28,30 +27,11 @@ STOPPED = [
     ("ppo", "local_rl", {"local_heads": "mean"}),
     ("reinforce_baseline", "dfa", {}),
 ]
-CONTINUE = """
-import json, pickle, sys
-import ray
-from ray.rllib.algorithms.algorithm import Algorithm
-from tests.algorithms.runs import train, weights
-ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-continued = {}
-for checkpoint in sys.argv[2:]:
-    algo = Algorithm.from_checkpoint(checkpoint)
-    continued[checkpoint] = train(algo, 2), weights(algo)
-    algo.stop()
-with open(sys.argv[1], "wb") as file:
-    pickle.dump(continued, file)
-"""
 
 
 def _run(reports=3, **settings):
-    runners = settings.pop("runners", 0)
-    algo = config(**settings).env_runners(num_env_runners=runners).build_algo()
-    if runners:  # the remote ones must do it all
-        algo.env_runner.rollout = None
-    rows = train(algo, reports)
-    assert algo.env_runner_group.num_healthy_remote_env_runners() == runners
-    state = weights(algo)
+    algo = config(**settings).build_algo()
+    rows, state = train(algo, reports), weights(algo)
     algo.stop()
     return rows, state
 
@@ -67,20 +47,13 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(algorithm, me
 
 
 @pytest.mark.slow
-def test_no_and_one_remote_runner_give_the_same_run():
-    expected = _run(algorithm="ppo", reports=2)
-    rows, state = _run(algorithm="ppo", reports=2, runners=1)
-    assert rows == expected[0]
-    assert_same_weights(state, expected[1])
-
-
-@pytest.mark.slow
-def test_two_remote_runners_of_which_one_dies_do_not_change_the_run_either():
+def test_two_remote_runners_of_which_one_dies_do_not_change_the_run():
     settings = {"algorithm": "ppo", "environment": "Hopper-v4"}
     expected = _run(**settings, reports=3)
     algo = config(**settings).env_runners(num_env_runners=2).build_algo()
     algo.env_runner.rollout = None  # the remote ones do it all
     rows = train(algo, 1)
+    assert algo.env_runner_group.num_healthy_remote_env_runners() == 2
     del algo.env_runner.rollout
     algo.env_runner_group.foreach_env_runner(
         lambda runner: os.kill(os.getpid(), signal.SIGKILL),
@@ -94,7 +67,7 @@ def test_two_remote_runners_of_which_one_dies_do_not_change_the_run_either():
 
 
 @pytest.fixture(scope="module")
-def continued(tmp_path_factory):
+def continued(ray_session, tmp_path_factory):
     """Runs of four reports, and what a new process makes of their first two checkpoints."""
     home, runs = tmp_path_factory.mktemp("continued"), []
     for number, (algorithm, method, settings) in enumerate(STOPPED):
@@ -108,9 +81,18 @@ def continued(tmp_path_factory):
         algo.stop()
         runs.append((rows, states, checkpoints))
     paths = [path for *_, checkpoints in runs for path in checkpoints]
-    command = [sys.executable, "-W", "ignore", "-c", CONTINUE, home / "continued.pkl", *paths]
-    subprocess.run(command, check=True, capture_output=True)
-    return runs, pickle.loads((home / "continued.pkl").read_bytes())
+    return runs, ray.get(_continue.remote(paths))
+
+
+@ray.remote(max_calls=1)
+def _continue(checkpoints):
+    """What two more reports make of each, in a process of their own."""
+    continued = {}
+    for checkpoint in checkpoints:
+        algo = Algorithm.from_checkpoint(checkpoint)
+        continued[checkpoint] = train(algo, 2), weights(algo)
+        algo.stop()
+    return continued
 
 
 @pytest.mark.slow

@@ -44,7 +44,9 @@ def test_a_dry_run_lists_the_cells_and_starts_nothing(tmp_path, capsys):
     (finished / "iterations.csv").write_text("iteration,episode_return\n5,1\n")
     before = sorted(tmp_path.rglob("*"))
     assert tune.main([str(file), "--output", str(tmp_path), "--dry-run"]) == 0
-    printed = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    assert said.err == ""
+    printed = said.out.splitlines()
     names = [f"CartPole-v1_ppo_{method}_s{seed}" for seed in (0, 1) for method in ("bp", "lpdm")]
     assert [line.split()[0] for line in printed[:4]] == names
     assert [line for line in printed[:4] if "finished" in line] == [f"{finished.name}  finished"]

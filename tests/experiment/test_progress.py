@@ -284,33 +284,25 @@ def test_on_a_terminal_a_failure_is_shown_at_once_above_the_table(cells):
 # -- the command itself ---------------------------------------------------------------------------
 
 
-def command(folder):
-    """The arguments of a run of two tiny cells under Tune."""
+@pytest.mark.slow
+def test_the_command_draws_its_table_on_a_terminal(ray_session, tmp_path):
     file = write(
-        folder,
+        tmp_path,
         "tiny.yaml",
         in_process=False,
         methods=["bp", "lpdm"],
         settings={"iterations": 4, "iterations_per_report": 1, "hidden_sizes": [8]},
     )
-    arguments = [file, "--output", folder, "--wandb", "disabled", "--max-concurrent", 1]
-    arguments += ["--address", ray.get_runtime_context().gcs_address]  # spares another Ray
-    return [sys.executable, "-m", "rllib_lpdm.tune", *map(str, arguments)]
-
-
-def environment(**changes):
-    unwanted = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "RAY_ADDRESS", "COLUMNS", "LINES")
-    return {k: v for k, v in os.environ.items() if k not in unwanted} | changes
-
-
-@pytest.mark.slow
-def test_the_command_draws_its_table_on_a_terminal(ray_session, tmp_path):
+    words = [file, "--output", tmp_path, "--wandb", "disabled", "--max-concurrent", 1]
+    words += ["--address", ray.get_runtime_context().gcs_address]  # spares another Ray
+    unwanted = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "COLUMNS", "LINES")
+    environment = {k: v for k, v in os.environ.items() if k not in unwanted}
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     process = subprocess.Popen(
-        command(tmp_path),
+        [sys.executable, "-m", "rllib_lpdm.tune", *map(str, words)],
         cwd=CONFIGS.parent,
-        env=environment(TERM="xterm-256color"),
+        env=environment | {"TERM": "xterm-256color"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -327,7 +319,6 @@ def test_the_command_draws_its_table_on_a_terminal(ray_session, tmp_path):
     assert process.wait(timeout=900) == 0
     text = shown.decode()
     plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
-    assert plain.count("mean score") > 2
     assert plain.count("environment algorithm") > 2  # drawn, and again in its place
     assert "\x1b[1A" in text
     assert re.search(r"CartPole-v1 +ppo +2/2 +[\d.]+ +[\d.]+ *\r\n", plain)
