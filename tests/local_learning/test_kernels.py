@@ -1,6 +1,8 @@
 """The kernels against the formulas in double precision, and on machines that are not kind."""
 
 import os
+import resource
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rllib_lpdm
-from rllib_lpdm.local_learning import matching, neighbour_pairs
+from rllib_lpdm.local_learning import kernels, matching, neighbour_pairs
 from rllib_lpdm.local_learning.distances import metric_of
-from rllib_lpdm.local_learning.kernels import acting
+from rllib_lpdm.local_learning.kernels import acting, compilation
 from rllib_lpdm.local_learning.kernels.matching import KernelMatching
 from rllib_lpdm.local_learning.matching import TorchMatching, kernel_for, matching_for
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
@@ -27,7 +29,7 @@ from tests.local_learning.reference import pairwise_distances
 TOLERANCE = 1e-5
 COUNTS = [2, 3, 63, 64, 65, 130]
 WIDTHS = [1, 15, 16, 17, 300]
-KINDS = ["continuous", "rounded", "some rows equal", "one column constant"]
+KINDS = ["continuous", "rounded", "some rows equal", "one column constant", "all rows equal"]
 
 
 def rows(count, width, kind="continuous", seed=0):
@@ -40,6 +42,8 @@ def rows(count, width, kind="continuous", seed=0):
         x[count // 2 :] = x[: count - count // 2]
     elif kind == "one column constant":
         x[:, width // 2] = 0.5
+    elif kind == "all rows equal":
+        x[:] = x[:1]
     return torch.from_numpy(x.astype(np.float32))
 
 
@@ -105,17 +109,18 @@ def test_loss_and_gradient_are_those_of_double_precision(count, width, kind):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    count=st.integers(2, 140),
-    width=st.integers(1, 40),
+    count=st.sampled_from([0, 1, *COUNTS]) | st.integers(2, 140),
+    width=st.sampled_from(WIDTHS) | st.integers(1, 40),
     kind=st.sampled_from(KINDS),
+    kind_of_inputs=st.sampled_from(KINDS),
     which=st.sampled_from(["all", "closest", "furthest", "both"]),
     guided=st.booleans(),
     seed=st.integers(0, 2**20),
 )
 def test_so_are_those_of_any_shape_with_guidance_and_neighbours(
-    count, width, kind, which, guided, seed
+    count, width, kind, kind_of_inputs, which, guided, seed
 ):
-    inputs = rows(count, 4, seed=seed)
+    inputs = rows(count, 4, kind_of_inputs, seed)
     values = rows(count, 1, seed=seed + 1)[:, 0] if guided else None
     pairs = neighbour_pairs(inputs, which, 0.5)
     assert_as_reference(inputs, rows(count, width, kind, seed), values, pairs)
@@ -273,21 +278,31 @@ def test_threads_compute_the_same_bits():
             assert_identical(result, fingerprint())
 
 
+def compiled():
+    """How many functions were compiled, as the cache did not have them."""
+    kernels.compile_kernels()
+    return sum(any(function.stats.cache_misses.values()) for function, _ in compilation._entries)
+
+
+def updated():
+    """The bits of :func:`fingerprint`, in short."""
+    return str([float(parameter.double().sum()).hex() for parameter in fingerprint()])
+
+
 PROGRAM = """
 import torch
 torch.set_num_threads(1)
-from tests.local_learning.test_kernels import acted, fingerprint, assert_as_reference, rows, KINDS
-from rllib_lpdm.local_learning import kernels
-print(kernels.compile_kernels() > 0.0)
+from tests.local_learning.test_kernels import *
+print(compiled())
 for kind in KINDS:
     assert_as_reference(rows(65, 5), rows(65, 17, kind))
-print([float(p.double().sum()).hex() for p in fingerprint()])
+print(updated())
 print(acted().tobytes().hex())
 """
 
 
 def python(package, **environment):
-    """What a new process prints: whether it compiled, and the bits of updates and actions."""
+    """What a new process prints: how many functions it compiled, and the bits of updates."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=package,  # is searched first
@@ -297,9 +312,9 @@ def python(package, **environment):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    compiled, updates, actions = done.stdout.splitlines()
+    number, updates, actions = done.stdout.splitlines()
     assert actions == acted().tobytes().hex()  # on every processor
-    return compiled == "True", updates
+    return int(number), updates
 
 
 @pytest.mark.slow
@@ -313,17 +328,32 @@ def test_a_read_only_home_and_package_cost_a_compilation_and_no_bits(tmp_path):
     nowhere = tmp_path / "file"
     nowhere.write_text("no folder")
     home = {"HOME": str(nowhere), "XDG_CACHE_HOME": str(nowhere), "TMPDIR": str(tmp_path)}
-    cold = python(package, **home)
-    assert cold == (True, python(source.parent)[1])
+    assert python(package, **home) == (len(compilation._entries), updated())
 
 
 @pytest.mark.slow
 def test_a_generic_processor_gives_the_same_results_and_a_warm_cache_the_same_bits(tmp_path):
     source = Path(rllib_lpdm.__file__).parent.parent
     generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
-    compiled, bits = python(source, **generic)
-    assert compiled
-    assert python(source, **generic) == (False, bits)
+    number, bits = python(source, **generic)
+    assert number == len(compilation._entries)
     damaged = next(tmp_path.rglob("*.nbi"))
     damaged.write_bytes(damaged.read_bytes()[:20])
-    assert python(source, **generic) == (True, bits)
+    assert python(source, **generic) == (1, bits)
+
+
+def test_a_full_disk_costs_a_compilation_and_leaves_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "_entries", [])
+    monkeypatch.setattr(compilation, "_ready", False)
+    file = tmp_path / "small.py"
+    file.write_text("def twice(x):\n    return 2.0 * x\n")
+    twice = compilation.kernel("f8(f8)")(runpy.run_path(str(file))["twice"])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # no byte goes into any file
+    try:
+        seconds = kernels.compile_kernels()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert seconds > 0.0
+    assert twice(3.0) == 6.0
+    assert not any(path.stat().st_size for path in tmp_path.rglob("*.nb*"))
