@@ -33,6 +33,7 @@ class KernelPolicy:
         return outputs
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restores a policy that came from another process, in which kernels may be missing."""
+        """Restores a policy in another process; its arrays in Ray's store are read-only there."""
         compile_kernels()
-        self.__dict__.update(state)
+        parameters, sizes = state["_packed"]
+        self._packed = parameters.copy(), sizes.copy()
