@@ -1,6 +1,10 @@
+import json
+
+import numpy as np
 import pytest
 
-from rllib_lpdm.benchmarks import scale
+from rllib_lpdm.benchmarks import plot, scale
+from rllib_lpdm.benchmarks.kernels import LANES, ROWS, TERMS, WIDTHS, add_up, case
 from rllib_lpdm.benchmarks.measure import compare, paired
 from rllib_lpdm.benchmarks.scale import REPORTS, steady
 from rllib_lpdm.benchmarks.updates import memory
@@ -36,3 +40,27 @@ def test_the_driver_of_many_cells_is_measured_while_all_report_and_all_end(monke
     assert 0 < watch.core < 1
     assert watch.spent > 0
     assert not watch.failed
+
+
+def test_a_plot_has_every_case_of_both_tables(tmp_path):
+    rows = [
+        {"benchmark": name, "case": case(count, width), "figure": count * width, "reference": width}
+        for name in ("matching", "processor")
+        for count in ROWS
+        for width in WIDTHS
+    ]
+    source, path = tmp_path / "rows.json", tmp_path / "matching.svg"
+    source.write_text(json.dumps(rows))
+    plot.main([str(source), str(path)])
+    drawn = path.read_text()
+    assert all(label in drawn for label in plot.LINES)
+    assert all(f"{width} units" in drawn for width in WIDTHS)
+    source.write_text(json.dumps(rows[1:]))
+    with pytest.raises(KeyError):
+        plot.main([str(source), str(path)])
+
+
+def test_what_measures_the_processor_adds_all_that_it_counts():
+    terms, sums = np.arange(TERMS, dtype=np.float32), np.zeros(LANES, np.float32)
+    add_up(sums, terms, 3)
+    np.testing.assert_array_equal(sums, 3 * terms.sum())

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from rllib_lpdm.benchmarks.grid import grid, wandb
-from rllib_lpdm.benchmarks.kernels import learners, matching
+from rllib_lpdm.benchmarks.kernels import learners, matching, processor
 from rllib_lpdm.benchmarks.measure import Row
 from rllib_lpdm.benchmarks.report import report
 from rllib_lpdm.benchmarks.scale import scale
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "ppo": ppo,
     "iterations": iterations,
     "matching": matching,
+    "processor": processor,
     "local_update": local_update,
     "learners": learners,
     "memory": memory,

@@ -1,4 +1,7 @@
-"""Paired measurements: the two sides take turns, so that a drifting machine moves both."""
+"""Paired measurements: the two sides take turns, so that a drifting machine moves both.
+
+Where one process computes alone its CPU time is measured, which other programs disturb less.
+"""
 
 import statistics
 from collections.abc import Callable

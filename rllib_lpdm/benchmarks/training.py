@@ -164,9 +164,9 @@ class _Rollouts:
         policy = self._runner.module.numpy_policy()
         steps, seconds = 0, 0.0
         while steps < STEPS_A_ROUND:
-            started = time.perf_counter()
+            started = time.process_time()
             episode = self._runner.rollout(policy, 0, [self._next])[self._next]
-            seconds += time.perf_counter() - started
+            seconds += time.process_time() - started
             rng = stream(self._seed, Purpose.EPISODE, 0, self._next)
             actions = [self._to_env(action) for action in episode.actions]
             self._recorded.append((integer_seed(rng), actions))
@@ -182,29 +182,29 @@ class _Rollouts:
     def replay(self) -> float:
         """Steps/s of the bare environment over the episodes recorded last."""
         steps = 0
-        started = time.perf_counter()
+        started = time.process_time()
         for seed, actions in self._recorded:
             self._env.reset(seed=seed)
             for action in actions:
                 self._env.step(action)
             steps += len(actions)
-        return steps / (time.perf_counter() - started)
+        return steps / (time.process_time() - started)
 
 
 def _training_speed(algo: LocalAlgorithm) -> float:
     """Steps/s of train() calls over at least STEPS_A_ROUND steps."""
     before = steps = algo.env_steps
-    started = time.perf_counter()
+    started = time.process_time()
     while steps - before < STEPS_A_ROUND:
         algo.train()
         steps = algo.env_steps
-    return (steps - before) / (time.perf_counter() - started)
+    return (steps - before) / (time.process_time() - started)
 
 
 def _stock_speed(algo: Algorithm) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     algo.train()
-    return algo.config.train_batch_size / (time.perf_counter() - started)
+    return algo.config.train_batch_size / (time.process_time() - started)
 
 
 def _paper_settings(environment: str) -> dict[str, Any]:

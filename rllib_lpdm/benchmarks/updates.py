@@ -95,10 +95,10 @@ class _HiddenLayers:
 
     def measure(self, repetitions: int = 200) -> float:
         with single_threaded():
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in range(repetitions):
                 self._update()
-            return 1e6 * (time.perf_counter() - started) / repetitions
+            return 1e6 * (time.process_time() - started) / repetitions
 
     def _learn(self) -> None:
         self._network.learn(self._observations, self._optimizers, max_gradient_norm=0.5)
@@ -142,10 +142,10 @@ class _PPOUpdate:
 
     def measure(self, repetitions: int = 200) -> float:
         with single_threaded():
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in range(repetitions):
                 self._learner.step(self._batch)
-            return 1e6 * (time.perf_counter() - started) / repetitions
+            return 1e6 * (time.process_time() - started) / repetitions
 
     def stop(self) -> None:
         self._algo.stop()
