@@ -15,6 +15,7 @@ COMMANDS = {  # modules of this package, imported when they are asked for
     "report": "tables, figures and one page of a results folder",
     "evaluate": "returns, and a video, of a trained policy",
     "verify": "recorded cells again, compared bit for bit",
+    "export": "a policy, or scores, for use without this package",
     "publish": "finished cells in a few small files",
     "benchmark": "speed and memory as ratios",
 }

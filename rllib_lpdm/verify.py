@@ -3,10 +3,6 @@
 import argparse
 import logging
 import sys
-from pathlib import Path
-from typing import cast
-
-from upath import UPath
 
 from rllib_lpdm.algorithms.environments import import_modules
 from rllib_lpdm.cli import add_import_option, complain, positive, program
@@ -20,6 +16,7 @@ from rllib_lpdm.experiment.verification import (
     recorded_cells,
 )
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.storage import StorageError, given_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return complain(f"--import {error}", 2)
     try:
-        recorded, faults = recorded_cells(_folder(options.folder))
-    except EvaluationError as error:
+        recorded, faults = recorded_cells(given_folder(options.folder))
+    except (EvaluationError, StorageError) as error:
         return complain(error, 2)
     except OSError as error:
         return complain(f"{options.folder} cannot be read ({one_line(error)})", 2)
@@ -115,16 +112,6 @@ def _lines(done: Verification, tolerance: float) -> list[str]:
             f"their range, {verdict} the tolerance of {tolerance:.0%}"
         )
     return lines
-
-
-def _folder(text: str) -> Path:
-    """The place to look at; a URL gives a UPath, which acts like a Path."""
-    if "://" not in text:
-        return Path(text)
-    try:
-        return cast(Path, UPath(text))
-    except (ImportError, ValueError) as error:
-        raise EvaluationError(f"{text}: {one_line(error)}") from None
 
 
 def _share(text: str) -> float:

@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "cluster" / "README.md", *sorted(DOCS.glob("*.md"))]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", flags=re.DOTALL | re.MULTILINE)
-COMMANDS = ("tune", "search", "report", "evaluate", "verify", "publish", "benchmark")
+COMMANDS = ("tune", "search", "report", "evaluate", "verify", "export", "publish", "benchmark")
 
 
 def prose(page):

@@ -80,7 +80,7 @@ class SavedPolicy(SavedWeights):
         """Plays whole episodes; arguments and errors as for :func:`evaluate`."""
         if episodes < 1:
             raise EvaluationError(f"episodes={episodes}: must be at least 1")
-        with self._runner(seed) as runner:
+        with self.runner(seed) as runner:
             played = runner.sample(num_episodes=episodes)
         return Evaluation(
             self,
@@ -107,7 +107,7 @@ class SavedPolicy(SavedWeights):
                 cannot be written.
         """
         with (
-            self._runner(seed, render_mode="rgb_array") as runner,
+            self.runner(seed, render_mode="rgb_array") as runner,
             headless(runner.env),
             video(file, runner.env.metadata.get("render_fps") or DEFAULT_RATE) as add,
         ):
@@ -125,7 +125,7 @@ class SavedPolicy(SavedWeights):
         ]
 
     @contextmanager
-    def _runner(self, seed: int, **env_config: Any) -> Iterator[EpisodeRunner]:
+    def runner(self, seed: int, **env_config: Any) -> Iterator[EpisodeRunner]:
         """A runner that acts with these weights."""
         if not 0 <= seed < 2**32:
             raise EvaluationError(f"seed={seed}: must be at least 0 and below 2**32")

@@ -43,6 +43,20 @@ def results_folder(output: str | Path) -> Path:
     return cast(Path, folder)
 
 
+def given_folder(text: str) -> Path:
+    """A folder to read from; a URL gives a UPath, which acts like a Path.
+
+    Raises:
+        StorageError: the URL's file system is not installed.
+    """
+    if "://" not in text:
+        return Path(text)
+    try:
+        return cast(Path, UPath(text))
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{text}: {one_line(error)}") from None
+
+
 def is_remote(folder: Path) -> bool:
     """Whether a folder lies behind a URL: a UPath with a protocol, which acts like a Path."""
     return bool(getattr(folder, "protocol", ""))

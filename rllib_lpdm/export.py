@@ -1,0 +1,112 @@
+"""``python -m rllib_lpdm.export CELL OUT``: a policy, or scores, for use without this package."""
+
+import argparse
+import logging
+import re
+import sys
+from pathlib import Path
+
+from rllib_lpdm.algorithms.environments import import_modules
+from rllib_lpdm.analysis.exchange import write_scores
+from rllib_lpdm.analysis.results import read_results
+from rllib_lpdm.cli import add_import_option, complain, positive, program
+from rllib_lpdm.experiment.cell import quiet_environments
+from rllib_lpdm.experiment.export import export_cell
+from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
+from rllib_lpdm.experiment.spec import EvaluationError
+from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.storage import given_folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Returns:
+        0; 1 where all but the video was written; 2 where nothing was.
+    """
+    options = _parser().parse_args(arguments)
+    if options.scores:
+        return _export_scores(options.source, options.out)
+    return _export_cell(options)
+
+
+def _export_scores(source: str, out: Path) -> int:
+    try:
+        files, notes = write_scores(read_results(given_folder(source)), out)
+    except (OSError, ValueError) as error:
+        return complain(one_line(error, 600), 2)
+    for note in notes:
+        print(f"note: {one_line(note, 600)}", file=sys.stderr)
+    for file in files:
+        print(file)
+    return 0
+
+
+def _export_cell(options: argparse.Namespace) -> int:
+    quiet_environments()
+    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
+    try:
+        import_modules(options.imports)
+    except ValueError as error:
+        return complain(f"--import {error}", 2)
+    try:
+        exported = export_cell(
+            options.source,
+            options.out.absolute(),
+            checkpoint=options.checkpoint,
+            imports=options.imports,
+            episodes=options.episodes,
+            seed=options.seed,
+            licence=options.licence,
+            film=not options.no_video,
+        )
+    except EvaluationError as error:
+        return complain(error, 2)
+    score = exported.evaluation
+    print(f"{options.out}: mean return {score.mean:.2f} in {len(score.returns)} episodes")
+    if exported.fault is not None:
+        return complain(f"no video: {exported.fault}", 1)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program("export"), description=__doc__)
+    parser.add_argument(
+        "source", metavar="CELL", help="a cell's folder; with --scores, an experiment's"
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="write the scores of an experiment's finished runs as rliable and marl-eval read them",
+    )
+    parser.add_argument("--episodes", type=positive, default=20, metavar="N", help="default: 20")
+    parser.add_argument(
+        "--checkpoint",
+        choices=CHECKPOINT_NAMES,
+        default="best",
+        help="the one of the highest smoothed return in training, or the last; default: best",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of the evaluation; default: 0"
+    )
+    parser.add_argument(
+        "--licence",
+        type=_licence,
+        default="MIT",
+        metavar="SPDX",
+        help="of the weights, such as MIT, Apache-2.0 or CC-BY-4.0; default: MIT",
+    )
+    parser.add_argument("--no-video", action="store_true", help="without a video")
+    add_import_option(parser)
+    return parser
+
+
+def _licence(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.+-]{1,60}", text):
+        raise argparse.ArgumentTypeError("must be an identifier of SPDX, such as Apache-2.0")
+    return text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
