@@ -11,6 +11,7 @@ from typing import Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from rllib_lpdm.analysis.drawing import INK, SERIES, STYLE
 from rllib_lpdm.benchmarks.kernels import ROWS, WIDTHS, case
@@ -35,7 +36,7 @@ def draw(microseconds: Mapping[tuple[str, str, str], float], path: Path) -> None
         panels = figure.subplots(1, len(WIDTHS), sharey=True)
         for axes, width in zip(panels, WIDTHS, strict=True):
             for label, (benchmark, side, color, dash) in LINES.items():
-                times = [microseconds[benchmark, case(count, width), side] for count in ROWS]
+                times = [1e-6 * microseconds[benchmark, case(count, width), side] for count in ROWS]
                 axes.loglog(
                     ROWS, times, color=color, linestyle=dash, marker=".", markersize=4, label=label
                 )
@@ -43,7 +44,8 @@ def draw(microseconds: Mapping[tuple[str, str, str], float], path: Path) -> None
             axes.set_xlabel("rows N")
             axes.set_xticks(ROWS, [str(count) for count in ROWS])
             axes.minorticks_off()
-        panels[0].set_ylabel("microseconds a layer")
+        panels[0].set_ylabel("time of one layer")
+        panels[0].yaxis.set_major_formatter(EngFormatter("s"))
         panels[0].legend(fontsize=7)
         figure.savefig(path, metadata={"Date": None})
 
