@@ -1,0 +1,67 @@
+"""A search by Ray Tune alone: its own searcher and scheduler, over a config of this package.
+
+Optuna proposes, and ASHA stops what is behind the others after 50, 100 and 200 iterations. That is
+quick, and fair only between settings of one method: what starts slowly is stopped before it is
+ahead. Nor do the rungs survive a restart of Tune. ``rllib-lpdm search`` is slower and has neither
+fault.
+
+Needs ``pip install 'rllib-lpdm[search]'``. Results to expect, in some minutes: a learning rate of
+lpdm on CartPole-v1, and the return that it came to.
+"""
+
+import tempfile
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from rllib_lpdm.algorithms import Reinforce, ReinforceConfig
+from rllib_lpdm.examples.runs import start
+
+RETURN = "env_runners/episode_return_mean"
+
+
+def tuner(folder: str, samples: int = 16, reports: int = 8, at_once: int = 1) -> tune.Tuner:
+    """A search of lpdm's settings on CartPole-v1.
+
+    Args:
+        folder: where Tune keeps its results.
+        samples: configurations that are tried.
+        reports: of 25 iterations each, after which a trial ends.
+        at_once: trials that run side by side.
+    """
+    config = (
+        ReinforceConfig()
+        .environment("CartPole-v1")
+        .training(method="lpdm", hidden_sizes=(64, 64), lr=tune.loguniform(1e-4, 1e-2))
+        .training(grad_clip=tune.choice([0.1, 0.5, 1.0]))
+        .debugging(seed=1000)  # not one of those that are reported
+    )
+    return tune.Tuner(
+        Reinforce,
+        param_space=config,
+        tune_config=tune.TuneConfig(
+            metric=RETURN,
+            mode="max",
+            num_samples=samples,
+            search_alg=OptunaSearch(seed=0),
+            scheduler=ASHAScheduler(
+                max_t=reports, grace_period=min(2, reports), reduction_factor=2
+            ),
+            max_concurrent_trials=at_once,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=folder, stop={"training_iteration": reports}, verbose=0
+        ),
+    )
+
+
+def main() -> None:
+    start(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        best = tuner(folder).fit().get_best_result()
+    print(f"lr {best.config['lr']:.2g}, return {best.metrics[RETURN]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
