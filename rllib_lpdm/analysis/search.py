@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
+import scipy  # loads its parts when asked
 
 from rllib_lpdm.analysis.results import CellResult, Results, Series
 from rllib_lpdm.analysis.scores import Group, Groups, Place
@@ -124,7 +124,7 @@ def effective_settings(scores: Floats, settings: Sequence[Floats]) -> int | None
     averages = np.stack(
         [scores[:, place.ravel() == index].mean(axis=1) for index in range(len(first))]
     )
-    surface = RBFInterpolator(points, averages, kernel="linear", degree=0)
+    surface = scipy.interpolate.RBFInterpolator(points, averages, kernel="linear", degree=0)
     for size in range(len(settings)):
         for own in combinations(range(len(settings)), size):
             mixed = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy  # loads its `stats` when asked
 
 from rllib_lpdm.experiment.search.section import LowerBound
 from rllib_lpdm.results.scores import Floats

@@ -8,7 +8,7 @@ there are.
 import zlib
 
 import numpy as np
-import scipy.stats.qmc
+import scipy  # loads its `stats` when asked
 
 from rllib_lpdm.experiment.search.section import SearchSection
 
