@@ -33,6 +33,7 @@ def random_feedback(module: ActorCriticModule, seed: int) -> list[NDArray[Any]]:
     ]
 
 
+@torch.no_grad()
 def sign_feedback(module: ActorCriticModule) -> list[Tensor]:
     """As :func:`random_feedback`, but +-1 / sqrt(d_y) by the signs of the forward weights' product.
 
