@@ -12,10 +12,12 @@ from rllib_lpdm.benchmarks.updates import memory
 
 @pytest.mark.slow
 def test_peak_memory_of_an_update_does_not_grow_with_depth_without_backpropagation():
-    without, by_backpropagation = memory()
-    assert without.met
-    assert without.ratio < 1.1
-    assert by_backpropagation.ratio > 5
+    by_distances, by_local_heads, by_feedback, by_backpropagation = memory()
+    for row in (by_distances, by_local_heads):
+        assert row.met
+        assert row.ratio < 1.1
+    for row in (by_feedback, by_backpropagation):  # which keep what all layers put out
+        assert row.ratio > 5
 
 
 def test_a_ratio_is_the_median_of_pairs_without_the_first_round():

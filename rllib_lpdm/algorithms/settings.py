@@ -92,6 +92,11 @@ class Settings(BaseModel):
                 f"the layers before it; use {', '.join(others[:-1])} or {others[-1]}"
             )
 
+    def acts_by_mean(self, method: str) -> bool:
+        """Whether a method's actions are those of several heads' mean."""
+        layers = len(self.conv_layers) + len(self.hidden_sizes)
+        return METHODS[method].local_heads and self.local_heads == "mean" and layers > 1
+
     def hidden_rates(self) -> tuple[float, ...]:
         """The learning rate of every hidden layer, convolutions first (appendix C)."""
         rates = self.lr if self.hidden_lr is None else self.hidden_lr

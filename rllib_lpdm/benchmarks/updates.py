@@ -2,23 +2,24 @@
 
 import functools
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from rllib_lpdm.algorithms import PPOConfig
-from rllib_lpdm.algorithms.internals import on_learners
 from rllib_lpdm.algorithms.learner import LocalLearner
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.ppo import clipped_loss
+from rllib_lpdm.algorithms.rollouts import create_environment
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.algorithms.updates import Batch
 from rllib_lpdm.benchmarks.measure import Row, compare
 from rllib_lpdm.local_learning import LayerAdam, LocalMLP, clipped_step
 
 ROWS, MEMORY_ROWS, MEMORY_WIDTH, MEMORY_MAX_ROWS = 64, 4096, 256, 128
-MEBIBYTE = 2**20
+MEBIBYTE, FLOAT = 2**20, 4
 
 
 def local_update() -> list[Row]:
@@ -35,8 +36,9 @@ def local_update() -> list[Row]:
             at_most=1.3,
         )
     ]
-    learners = {method: _PPOUpdate(method) for method in ("lpdm", "lpdm_guided", "bp")}
-    for method, target in (("lpdm", 1.0), ("lpdm_guided", 1.1)):
+    methods = {"lpdm": 1.0, "lpdm_guided": 1.1, "local_rl": None, "dfa": None}
+    learners = {method: _PPOUpdate(method) for method in (*methods, "bp")}
+    for method, target in methods.items():
         rows.append(
             compare(
                 "local_update",
@@ -48,20 +50,21 @@ def local_update() -> list[Row]:
                 at_most=target,
             )
         )
-    for learner in learners.values():
-        learner.stop()
     return rows
 
 
 def memory() -> list[Row]:
-    """Peak memory that one update of the hidden layers allocates, at N = 4096 and width 256."""
+    """Peak memory that one update of the hidden layers allocates, at N = 4096 and width 256.
+
+    Layers with heads of their own are updated with these, and what the heads and their optimizers
+    hold is counted too.
+    """
+    targets = {"lpdm": 1.1, "local_rl": 1.1, "dfa": None, "bp": None}
     peaks = {
-        (method, depth): _peak_memory(method, depth)
-        for method in ("lpdm", "bp")
-        for depth in (4, 64)
+        (method, depth): _peak_memory(method, depth) for method in targets for depth in (4, 64)
     }
     rows = []
-    for method, target in (("lpdm", 1.1), ("bp", None)):
+    for method, target in targets.items():
         deep, shallow = peaks[method, 64], peaks[method, 4]
         ratio = deep / shallow
         rows.append(
@@ -113,29 +116,28 @@ class _HiddenLayers:
 class _PPOUpdate:
     """A learner's update of one minibatch of Hopper-v4: hidden layers and both heads."""
 
-    def __init__(self, method: str) -> None:
-        self._algo = (
-            PPOConfig()
-            .environment("Hopper-v4")
-            .training(method=method, hidden_sizes=(64, 64), lr=3e-4)
-            .debugging(seed=0)
-            .build_algo()
-        )
-        self._learner: LocalLearner = on_learners(self._algo.learner_group, lambda learner: learner)
+    def __init__(
+        self, method: str, hidden_sizes: Sequence[int] = (64, 64), rows: int = ROWS
+    ) -> None:
+        config = PPOConfig().environment("Hopper-v4")
+        config.training(method=method, hidden_sizes=hidden_sizes, lr=3e-4).debugging(seed=0)
+        config.validate()
+        environment = create_environment(config.env, {})
+        self.learner: LocalLearner = config.build_learner(env=environment)
         rng = torch.Generator().manual_seed(0)
-        observations = torch.randn(ROWS, 11, generator=rng)
+        observations = torch.randn(rows, 11, generator=rng)
         batch = {
-            "actions": torch.randn(ROWS, 3, generator=rng),
-            "old_outputs": torch.randn(ROWS, 3, generator=rng),
+            "actions": torch.randn(rows, 3, generator=rng),
+            "old_outputs": torch.randn(rows, 3, generator=rng),
             **{
-                name: torch.randn(ROWS, generator=rng)
+                name: torch.randn(rows, generator=rng)
                 for name in ("old_values", "old_log_probs", "advantages", "returns")
             },
         }
-        distribution = self._learner.actor_critic.distribution
+        distribution = self.learner.actor_critic.distribution
         self._batch = Batch(
             observations,
-            functools.partial(clipped_loss, batch, distribution, self._algo.config),
+            functools.partial(clipped_loss, batch, distribution, config),
             batch["old_values"] if METHODS[method].guided else None,
             report=False,
         )
@@ -144,15 +146,21 @@ class _PPOUpdate:
         with single_threaded():
             started = time.process_time()
             for _ in range(repetitions):
-                self._learner.step(self._batch)
+                self.update()
             return 1e6 * (time.process_time() - started) / repetitions
 
-    def stop(self) -> None:
-        self._algo.stop()
+    def update(self) -> None:
+        self.learner.step(self._batch)
 
 
 def _peak_memory(method: str, depth: int) -> float:
     """Peak MiB above what is held before the update, counted by torch's own allocator."""
+    if not (METHODS[method].backpropagates or METHODS[method].matches_distances):
+        made = _PPOUpdate(method, (MEMORY_WIDTH,) * depth, MEMORY_ROWS)
+        module = made.learner.actor_critic
+        heads = (*module.local_policy_heads.parameters(), *module.local_value_heads.parameters())
+        weights = sum(parameter.numel() for parameter in heads)
+        return (_allocated(made.update) + 3 * FLOAT * weights) / MEBIBYTE  # two moments of Adam's
     torch.manual_seed(0)
     network = LocalMLP(MEMORY_WIDTH, (MEMORY_WIDTH,) * depth)
     observations = torch.randn(MEMORY_ROWS, MEMORY_WIDTH)
@@ -173,6 +181,11 @@ def _peak_memory(method: str, depth: int) -> float:
         def update() -> Any:
             network.learn(observations, optimizers, rows=rows, max_gradient_norm=0.5)
 
+    return _allocated(update) / MEBIBYTE
+
+
+def _allocated(update: Callable[[], Any]) -> int:
+    """Peak bytes above what is held before a second update."""
     update()
     with torch.profiler.profile(profile_memory=True) as profile:
         update()
@@ -185,4 +198,4 @@ def _peak_memory(method: str, depth: int) -> float:
     for change in changes:
         held += change
         peak = max(peak, held)
-    return peak / MEBIBYTE
+    return peak

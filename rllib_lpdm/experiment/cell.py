@@ -220,7 +220,8 @@ class CellRun:
 def kernel_of(cell: Cell) -> str:
     """Whether compiled loops take part: its networks are in single precision on the CPU."""
     settings = cell.settings
-    if not settings.conv_layers and acts_by_kernel(settings.activation, settings.black_box):
+    in_torch = settings.conv_layers or settings.acts_by_mean(cell.method)
+    if not in_torch and acts_by_kernel(settings.activation, settings.black_box):
         return NUMBA
     if METHODS[cell.method].matches_distances:
         return kernel_for(settings.metric, torch.float32, torch.device("cpu"))

@@ -13,6 +13,7 @@ from tests.algorithms.runs import config, train
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.slow]
 SMALL = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}  # tune_configs/tuned
+SEEDS = range(3)
 PPO = {"minibatch_size": 128, "num_epochs": 4}
 ITERATIONS = {"reinforce": 600, "reinforce_baseline": 600, "ppo": 110}
 GAIN = {"reinforce": 3.0, "reinforce_baseline": 3.0, "ppo": 1.4}  # PPO is quick to start
@@ -58,6 +59,16 @@ def test_frozen_layers_stay_behind_on_cartpole_under_reinforce(algorithm, method
 
 def test_frozen_layers_stay_behind_backpropagation_on_cartpole_under_ppo():
     assert _best(_returns("ppo", "frozen")) < 0.85 * _best(_returns("ppo", "bp"))
+
+
+@pytest.mark.parametrize("method", ["local_rl", "dfa"])
+def test_what_sends_the_rl_loss_to_the_layers_otherwise_beats_frozen_layers_on_cartpole(method):
+    def score(method):
+        return np.mean(
+            [_best(_returns("reinforce", method, iterations=250, seed=s)) for s in SEEDS]
+        )
+
+    assert score(method) > 1.8 * score("frozen")
 
 
 def test_inverted_pendulum_is_learned_without_backpropagation():
