@@ -14,7 +14,7 @@ from rllib_lpdm.local_learning import input_gradient
 
 
 def random_feedback(module: ActorCriticModule, seed: int) -> list[NDArray[Any]]:
-    """One (outputs, d_y) float32 matrix for each hidden layer (Noekland, 2016).
+    """One (outputs, d_y) float32 matrix for each hidden layer (Nøkland, 2016).
 
     A row for each output of the policy head, then one for the value head, if there is one. Entries
     are uniform in +-1 / sqrt(d_y), as those of a head on that layer would start.

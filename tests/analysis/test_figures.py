@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rllib_lpdm.analysis.aggregates import aggregate_rows
 from rllib_lpdm.analysis.curves import learning_curve
-from rllib_lpdm.analysis.drawing import SERIES, VARIABLES, Palette, make_picture
+from rllib_lpdm.analysis.drawing import METHODS, SERIES, VARIABLES, Palette, make_picture
 from rllib_lpdm.analysis.figures import (
     aggregates_picture,
     errors_picture,
@@ -142,11 +142,15 @@ def test_without_local_layers_there_is_no_figure_of_distance_errors(tmp_path):
     assert errors_picture(grouped([run(0, method="bp")]), tmp_path) is None
 
 
-def test_the_papers_methods_have_one_colour_in_all_figures():
-    alone = Palette([Series("lpdm_guided")])
-    among = Palette([Series("lpdm", "slow"), Series("bp"), Series("lpdm_guided")])
-    guided = Series("lpdm_guided")
-    assert alone.line(guided) == among.line(guided)
+def test_every_method_has_one_colour_in_all_figures():
+    colours = set()
+    for method in METHODS:
+        series = Series(method)
+        alone = Palette([series])
+        among = Palette([Series("lpdm", "slow"), Series("another"), series])
+        assert alone.line(series) == among.line(series)
+        colours.add(alone.line(series)["color"])
+    assert len(colours) == len(METHODS)
 
 
 def test_series_differ_by_colour():

@@ -26,8 +26,8 @@ SMALL = CellSettings(
 )
 
 
-def train(folder, environment, algorithm):
-    cell = Cell(environment, algorithm, "lpdm", 1, SMALL)
+def train(folder, environment, algorithm, method="lpdm", **settings):
+    cell = Cell(environment, algorithm, method, 1, SMALL.model_copy(update=settings))
     run = CellRun(cell, folder / cell.name, "a command")
     while not run.finished:
         run.step()
@@ -43,6 +43,13 @@ def cartpole(tmp_path_factory, ray_session):
 @pytest.fixture(scope="module")
 def hopper(tmp_path_factory, ray_session):
     return train(tmp_path_factory.mktemp("evaluated"), "Hopper-v4", "reinforce")
+
+
+@pytest.fixture(scope="module")
+def acrobot(tmp_path_factory, ray_session):
+    """Whose actions are the mean of two layers' heads."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    return train(folder, "Acrobot-v1", "reinforce", "local_rl", local_heads="mean")
 
 
 @pytest.fixture
@@ -73,10 +80,13 @@ def played(folder, environment, episodes, seed):
         x, _ = env.reset(seed=start)
         rewards, over = [], False
         while not over:
-            x = torch.tensor(x, dtype=torch.float32)
-            for layer in ("encoder.layers.0", "encoder.layers.1"):
-                x = torch.tanh(arrays[f"{layer}.weight"] @ x + arrays[f"{layer}.bias"])
-            x = (arrays["policy_head.weight"] @ x + arrays["policy_head.bias"]).numpy()
+            x, said = torch.tensor(x, dtype=torch.float32), []
+            for layer, head in enumerate(("local_policy_heads.0", "policy_head")):
+                name = f"encoder.layers.{layer}"
+                x = torch.tanh(arrays[f"{name}.weight"] @ x + arrays[f"{name}.bias"])
+                if f"{head}.weight" in arrays:
+                    said.append(arrays[f"{head}.weight"] @ x + arrays[f"{head}.bias"])
+            x = torch.stack(said).mean(0).numpy()
             discrete = isinstance(env.action_space, gym.spaces.Discrete)
             action = (
                 int(x.argmax()) if discrete else x.clip(env.action_space.low, env.action_space.high)
@@ -89,7 +99,7 @@ def played(folder, environment, episodes, seed):
     return np.array(outcomes).T
 
 
-@pytest.mark.parametrize("environment", ["CartPole-v1", "Hopper-v4"])
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Hopper-v4", "Acrobot-v1"])
 def test_an_evaluation_is_what_plain_torch_and_the_bare_environment_give(environment, request):
     folder = request.getfixturevalue(environment.partition("-")[0].lower())
     returns, lengths = played(folder, environment, episodes=4, seed=3)
