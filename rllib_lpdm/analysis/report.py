@@ -233,7 +233,7 @@ def _few_seeds(groups: Groups) -> str:
 def _other_budgets(groups: Groups) -> list[str]:
     different = []
     for place, row in groups.items():
-        theirs = budget(*place)
+        theirs = budget(*place) if all(group.as_registered for group in row.values()) else None
         ours = sorted({group.scores.shape[1] for group in row.values()})
         if theirs and ours != [theirs]:
             spans = " to ".join(map(str, dict.fromkeys((ours[0], ours[-1]))))

@@ -78,6 +78,15 @@ class Group:
     def name(self) -> str:
         return f"{self.place.environment} {self.place.algorithm} {self.series.label}"
 
+    @property
+    def as_registered(self) -> bool:
+        """Whether the environment is the one that its name says, and no other under that name.
+
+        Only such runs stand beside the paper's: another version, or another time limit, is another
+        task, whatever an experiment calls it.
+        """
+        return all(cell.run.environment_spec is None for cell in self.cells)
+
 
 Groups = Mapping[Place, Mapping[Series, Group]]
 
@@ -150,7 +159,7 @@ def score_rows(groups: Groups, baseline: str = "bp") -> list[Score]:
 def _score(group: Group, reference: Group | None, baseline: str) -> Score:
     theirs = measures(reference.scores) if reference else NOTHING
     ours = measures(group.scores, theirs.max_score) if reference else measures(group.scores)
-    plain = group.series.variant in PLAIN
+    plain = group.series.variant in PLAIN and group.as_registered
     paper = published().get((*group.place, group.series.method), NOTHING) if plain else NOTHING
     paper_baseline = published().get((*group.place, baseline), NOTHING)
     return Score(
