@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from rllib_lpdm.analysis.drawing import INK, MUTED, Draw, Palette, Picture, make_picture
 from rllib_lpdm.analysis.results import Series
@@ -94,6 +95,8 @@ def _draw_setting(axes: Axes, points: Points, name: str, scale: str, palette: Pa
         )
     if numbers:
         axes.set_xscale(scale)
+        axes.xaxis.set_major_formatter("{x:g}")  # a logarithm's own is a formula
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xticks(range(len(choices)), choices)
         axes.set_xlim(-0.5, len(choices) - 0.5)

@@ -229,6 +229,7 @@ def test_the_report_of_a_search_shows_it_and_of_its_cells_the_default_and_the_wi
     assert "1 of 2" in text
     for anchor in ("searched_settings", "best_of_k"):
         assert f'<section id="{anchor}"' in page
+    assert "mathdefault" not in page  # ticks of a logarithm are plain numbers
     for name in ("search.csv", "sensitivity.csv", "tuned.csv"):
         assert (tmp_path / "report" / name).read_text(encoding="utf-8").count("\n") > 1
 
