@@ -288,7 +288,7 @@ def changes(run: RunRecord, cell: Cell) -> tuple[list[str], str | None]:
         for name in ("cpu", "machine")
         if name in run.hardware
     }
-    if run.kernel is not None:
+    if "kernel" in run.model_fields_set:
         pairs["kernel"] = run.kernel, kernel_of(cell)
     changed = [
         f"{name} {shown(then)} then, {shown(today)} now"
