@@ -1,0 +1,126 @@
+"""A search that was killed, its worker and then its driver, ends as one that was not disturbed."""
+
+import sys
+
+import pytest
+
+from rllib_lpdm import search, tune
+from rllib_lpdm.experiment.cell import CellRun
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.search.studies import Search
+from rllib_lpdm.results.search import SearchRecord
+from tests.experiment.processes import needs_proc, trainers
+from tests.experiment.survival.test_signals import driver
+from tests.experiment.traces import progress_of, trace
+from tests.search.cells import search_file
+
+pytestmark = pytest.mark.slow
+RUNG, WHOLE = 12, 80
+SECTION = {"configurations": 4, "seeds": [1000], "halving": {"rungs": [0.15, 1.0]}}
+SETTINGS = {
+    "iterations": WHOLE,
+    "iterations_per_report": 1,
+    "checkpoint_interval": 2,
+    "hidden_sizes": [16],
+}
+
+
+def file(folder):
+    return search_file(folder, SECTION, environments=["Hopper-v4"], settings=SETTINGS)
+
+
+def run_here(path, output, *options):
+    return search.main([str(path), "--output", str(output), "--wandb", "disabled", *options])
+
+
+def timeless(folder):
+    """What ``search.json`` says, without what a clock measured."""
+    record = SearchRecord.read(folder)
+    cells = [c for study in record.studies for each in study.configurations for c in each.cells]
+    assert record.cpu_hours == pytest.approx(sum(cell.cpu_hours for cell in cells))
+    return record.model_dump_json(
+        exclude={
+            "cpu_hours": True,
+            "studies": {
+                "__all__": {"configurations": {"__all__": {"cells": {"__all__": {"cpu_hours"}}}}}
+            },
+        }
+    )
+
+
+@needs_proc
+def test_killed_and_resumed_with_other_workers_it_finds_the_same(tmp_path, ray_session, capfd):
+    path = file(tmp_path)
+    assert run_here(path, tmp_path / "straight", "--max-concurrent", "2") == 0
+    straight, killed = tmp_path / "straight" / "search", tmp_path / "killed" / "search"
+
+    words = [sys.executable, "-m", "rllib_lpdm.search", str(path), "--output", str(killed.parent)]
+    with driver([*words, "--wandb", "disabled", "--max-concurrent", "1"], tmp_path / "log") as one:
+
+        def going_on():
+            """A cell that is taken further than its rung, with the process that does it."""
+            found = trainers(list(killed.glob("Hopper*")), one.processes)
+            under_way = [c for c in found if RUNG < progress_of(c) < WHOLE]
+            return (under_way[0], found[under_way[0]][0]) if under_way else None
+
+        one.wait_until(going_on, "a cell of the second rung was under way")
+        caught = going_on()
+        if caught:
+            caught[1].kill()
+        one.wait_until(
+            lambda: (again := going_on()) and (not caught or again[1] != caught[1]),
+            "a cell was under way again",
+        )
+        one.clean_up()
+    assert SearchRecord.read(killed) is None
+
+    assert run_here(path, killed.parent, "--resume", "--max-concurrent", "1") == 0
+    assert "from a checkpoint" in capfd.readouterr().out
+    assert timeless(killed) == timeless(straight)
+    assert (killed / "tuned.yaml").read_text() == (straight / "tuned.yaml").read_text()
+    cells = sorted(cell.name for cell in straight.glob("Hopper*"))
+    assert len(cells) == 4
+    for name in cells:
+        assert trace(killed / name) == trace(straight / name)
+
+    # and nothing is left to do
+    assert run_here(path, killed.parent, "--resume") == 0
+
+    # a cell that was cut and taken further is the one that ran whole
+    whole = Search.of(load_experiment(path))
+    (study,) = whole.studies
+    extended = next(n for n in cells if progress_of(straight / n) == WHOLE)
+    number = int(extended.split("_c")[1][:3])
+    (cell,) = whole.cells(study, number, whole.drawn_of(study)[number])
+    run = CellRun(cell, tmp_path / "whole", "", "")
+    while not run.finished:
+        run.step()
+    run.close()
+    rows, weights = trace(tmp_path / "whole")
+    as_extended, its_weights = trace(straight / extended)
+    assert rows == as_extended
+    last = f"iteration_{WHOLE:08d}"
+    assert {k: v for k, v in weights.items() if k[0] == last} == {
+        k: v for k, v in its_weights.items() if k[0] == last
+    }
+
+
+def test_a_search_in_this_process_says_what_it_chose_and_tune_refuses_its_file(
+    tmp_path, ray_session, capsys
+):
+    section = {"configurations": 3, "seeds": [1000], "generation": 2, "proposer": "optuna"}
+    settings = {"iterations": 2, "iterations_per_report": 2, "hidden_sizes": [4]}
+    path = search_file(tmp_path, section, settings=settings, in_process=True, methods=["bp"])
+    assert run_here(path, tmp_path, "--dry-run") == 0
+    assert "rung 1 of 1: 3 cells, 6 iterations, at most 3,000" in capsys.readouterr().out
+    assert run_here(path, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "configurations 2 to 2 of 3: 1 cells, 1 to run" in said
+    assert "Chosen:\n  CartPole-v1 reinforce bp: c00" in said
+    assert run_here(path, tmp_path) == 2
+    assert "--resume continues it" in capsys.readouterr().err
+    assert tune.main([str(path), "--output", str(tmp_path)]) == 2
+    assert "has a search: python -m rllib_lpdm.search" in capsys.readouterr().err
+    options = ["--output", str(tmp_path), "--wandb", "disabled"]
+    assert tune.main([str(tmp_path / "search" / "tuned.yaml"), *options]) == 0
+    assert (tmp_path / "search-tuned" / "CartPole-v1_reinforce_bp_tuned_s0").is_dir()
