@@ -193,7 +193,10 @@ def read_runs(folder: Path) -> tuple[dict[str, RunRecord], dict[str, str]]:
 
 def _contents(folder: Any) -> dict[str, bytes | OSError]:
     if is_remote(folder):  # one request for all, because each takes tens of milliseconds
-        paths = folder.fs.glob(f"{folder.path.rstrip('/')}/*/{RUN_FILE}")
+        try:
+            paths = folder.fs.glob(f"{folder.path.rstrip('/')}/*/{RUN_FILE}")
+        except FileNotFoundError:  # emptied, or not there yet
+            paths = []
         found = folder.fs.cat(paths, on_error="omit") if paths else {}
         return {path.split("/")[-2]: content for path, content in found.items()}
     contents: dict[str, bytes | OSError] = {}

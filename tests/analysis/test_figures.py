@@ -80,10 +80,10 @@ def test_every_figure_leaves_files_for_papers_and_a_panel_for_every_place(pictur
     assert [len(picture.panels) for picture in pictures] == [1, 4, 2, 2]
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     files = [folder.parent / file for picture in pictures for file in picture.files]
-    assert len(files) == 3 * (1 + 1 + 4 + 1)
+    assert len(files) == 3 * (1 + 1 + 5 + 1)
     for file in files:
         assert file.read_bytes().startswith(starts[file.suffix[1:]])
-    assert set(pictures[2].panels[0].versions) == {
+    assert set(pictures[2].panels[0].versions) == {"every seed"} | {
         f"{score} score, by {axis}"
         for score in ("raw", "normalised")
         for axis in ("iterations", "environment steps")
@@ -118,6 +118,21 @@ def test_a_curve_is_drawn_through_its_means_with_its_interval(groups, tmp_path, 
             assert np.isin(np.column_stack([curve.x, end]), corners).all()
 
 
+def test_every_seed_is_drawn_by_itself(groups, tmp_path, monkeypatch):
+    panels = {}
+    monkeypatch.setattr(
+        "rllib_lpdm.analysis.figures.make_picture",
+        lambda *args, **options: panels.update(args[5]),
+    )
+    learning_curves(groups, "learning_curves", "Learning curves", tmp_path)
+    axes = drawn(panels["every seed"]["Hopper-v4, ppo"])
+    row = groups["Hopper-v4", "ppo"]
+    expected = [run for group in row.values() for run in learning_curve(group, "iterations").runs.T]
+    assert len(axes.lines) == len(expected) == sum(len(group.cells) for group in row.values())
+    for line, run in zip(axes.lines, expected, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), run)
+
+
 def test_a_single_seed_has_a_line_and_no_band(tmp_path, monkeypatch):
     panels = {}
     monkeypatch.setattr(
@@ -133,6 +148,7 @@ def test_a_single_seed_has_a_line_and_no_band(tmp_path, monkeypatch):
 def test_without_steps_there_are_curves_by_iterations_only(tmp_path):
     picture = learning_curves(grouped([cell([1.0, 2.0])]), "learning_curves", "", tmp_path)
     assert set(picture.panels[0].versions) == {
+        "every seed",
         "raw score, by iterations",
         "normalised score, by iterations",
     }

@@ -10,7 +10,7 @@ import pytest
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.experiment.trackers.tensorboard import TensorBoard
-from rllib_lpdm.results.columns import COLUMNS, metric_name
+from rllib_lpdm.results.columns import COLUMNS, MATCHING, metric_name
 from rllib_lpdm.results.storage import results_folder
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
@@ -132,7 +132,10 @@ def test_a_cells_rows_are_shown_once_however_often_it_was_lost(
         each.close()
     found = rows_of(tmp_path / CELL.name)
     assert [row["iteration"] for row in found] == list("123456")
-    assert found[0].keys() == logged("all", "locally trained layers", "`ppo`") | VALUE_HEAD
+    assert (
+        found[0].keys()
+        == logged("all", MATCHING, "all but `bp` and `frozen`", "`ppo`") | VALUE_HEAD
+    )
     assert Counter(shown(tmp_path / CELL.name)) == of_rows(found)
 
 
