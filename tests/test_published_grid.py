@@ -1,0 +1,71 @@
+"""What is published can be checked, is what the documentation says, and comes out again."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from rllib_lpdm.analysis.report import analyse
+from rllib_lpdm.analysis.tables import claims_markdown, markdown
+from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.spec import own_settings
+from rllib_lpdm.experiment.verification import Again, ray_for, recorded_cells
+from rllib_lpdm.results.published import read_runs
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "published"
+GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
+METHODS = "methods=[bp, lpdm, lpdm_guided, frozen]"
+
+
+@pytest.mark.parametrize("folder", [GRID, CALIBRATION, OTHERS], ids=lambda folder: folder.name)
+def test_every_published_file_has_its_sum(folder):
+    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    curves = {str(path.relative_to(folder)) for path in folder.glob("curves/*")}
+    assert sums.keys() == curves | {
+        ".experiment.json",
+        "runs.jsonl",
+        "scores.csv",
+        "versions.txt",
+    }
+    for name, digest in sums.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_all_that_is_published_is_small():
+    files = [path for path in PUBLISHED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 30e6
+
+
+def test_tuning_seeds_and_test_seeds_are_apart():
+    assert all(run.seed >= 1000 for run in read_runs(CALIBRATION).values())
+    assert all(run.seed < 1000 for run in read_runs(GRID).values())
+
+
+def test_the_published_grid_has_the_settings_of_its_file_and_no_others():
+    experiment = load_experiment(ROOT / "tune_configs" / "grid.yaml", [METHODS])
+    cells = {cell.name: cell for cell in experiment.cells()}
+    for name, run in read_runs(GRID).items():
+        settings = own_settings(run.algorithm, run.settings)
+        assert settings.of_training() == cells[name].settings.of_training(), name
+
+
+def test_the_documentation_shows_the_report_of_the_published_grid():
+    report = analyse(GRID, with_paper=True)
+    shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert markdown(report.scores, with_paper=True).strip() in shown
+    assert claims_markdown(report.claims).strip() in shown
+
+
+def test_a_published_cell_trained_again_has_the_published_rows():
+    recorded, faults = recorded_cells(GRID)
+    assert not faults
+    (cell,) = (one for one in recorded if one.run.cell == "CartPole-v1_reinforce_lpdm_s0")
+    again = Again.of(cell, 100)
+    with ray_for([again]):
+        verification = again.verify()
+    assert verification.rows == 100
+    assert verification.holds()
+    if not verification.changed:
+        assert verification.difference is None
