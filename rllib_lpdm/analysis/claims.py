@@ -19,6 +19,7 @@ from rllib_lpdm.analysis.statistics import (
     Estimate,
     Floats,
     bootstrap,
+    first_full,
     probability_of_improvement,
 )
 
@@ -94,6 +95,7 @@ def _slowness(group: Group, other: Group) -> tuple[Floats, Floats]:
 
     def first(scores: Floats) -> Floats:
         reached = scores >= level
+        reached[:, : first_full(scores.shape[1])] = False  # by a single lucky episode, say
         return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1.0, math.inf)
 
     return first(group.scores), first(other.scores)

@@ -87,7 +87,11 @@ def read_published(folder: Path) -> Cells:
         try:
             table = pd.read_parquet(pa.BufferReader(path.read_bytes()))
             for cell, rows in table.groupby("cell", sort=False, observed=True):
-                columns = rows.drop(columns="cell").dropna(axis="columns", how="all")
+                columns = rows.drop(columns="cell")
+                absent = [
+                    name for name in columns if name not in COLUMNS and columns[name].isna().all()
+                ]
+                columns = columns.drop(columns=absent)
                 curves[str(cell)] = {
                     str(name): column.to_numpy("float64") for name, column in columns.items()
                 }

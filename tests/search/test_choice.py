@@ -73,3 +73,11 @@ def test_the_best_are_kept_and_of_equal_ones_the_first():
     assert best(np.array([1.0, 3.0, NAN, 3.0, 2.0]), 2) == [1, 3]
     assert best(np.array([1.0, 1.0, 1.0]), 2) == [0, 1]
     assert best(np.array([NAN, NAN, 1.0]), 2) == [0, 2]
+
+
+def test_by_the_papers_number_a_failed_cell_is_the_furthest_of_all_though_scores_overshoot():
+    cells = np.array([[[1000.0, 1000]], [[1500, 1500]], [[np.nan, np.nan]], [[850, 1200]]])
+    scores = ranked(cells, "paper", [814.0]).scores
+    assert np.argmin(scores) in (1, 2)
+    assert scores[2] == scores[1]
+    assert np.argmax(scores) == 0

@@ -29,7 +29,8 @@ def ranked(
 ) -> Ranked:
     """Scores of configurations from those of their cells.
 
-    A cell that failed has the worst score of all configurations in its environment. Where a study
+    A cell that failed has the worst score of all configurations in its environment; by the
+    criterion ``paper``, the one furthest from the paper's. Where a study
     is of several environments or methods, their scores are first put between the 5th and the 95th
     percentile of what all configurations had in each, so that each weighs the same.
 
@@ -41,15 +42,17 @@ def ranked(
     failed = np.isnan(cells)
     if failed.all():
         return Ranked(np.full(len(cells), np.nan), 0.0)
+    if criterion == "paper":
+        target = np.array(published, dtype=np.float64)
+        units, wanted = cells / np.abs(target)[:, None], np.sign(target)
+        furthest = np.nan_to_num(np.fmax.reduce(np.abs(units - wanted[:, None]), axis=(0, 2)))
+        lost = failed.any(axis=2)
+        distances = np.where(lost, furthest, np.abs(units.mean(axis=2) - wanted))
+        return Ranked(-distances.mean(axis=1), _noise(units.mean(axis=1), failed))
     with np.errstate(all="ignore"):
         worst = np.fmin.reduce(cells, axis=(0, 2), keepdims=True)
     worst = np.where(np.isnan(worst), 0.0, worst)  # all of a kind failed
     cells = np.where(failed, worst, cells)
-    if criterion == "paper":
-        target = np.array(published, dtype=np.float64)
-        units = cells / np.abs(target)[:, None]
-        scores = -np.abs(units.mean(axis=2) - np.sign(target)).mean(axis=1)
-        return Ranked(scores, _noise(units.mean(axis=1), failed))
     if cells.shape[1] > 1:
         low, high = np.percentile(cells, [LOW, HIGH], axis=(0, 2), keepdims=True)
         cells = (cells - low) / np.where(high > low, high - low, 1.0)
