@@ -70,7 +70,7 @@ def test_the_layout_names_every_module():
 BUILD = """
 import sys
 from pathlib import Path
-
+from sphinx.application import Sphinx
 
 docs, out = map(Path, sys.argv[1:])
 folders = docs, docs, out / "site", out / "cache"
