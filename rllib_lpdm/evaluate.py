@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 
-from rllib_lpdm.algorithms.environments import import_modules
 from rllib_lpdm.cli import add_import_option, complain, positive, program
-from rllib_lpdm.experiment.cell import quiet_environments
+from rllib_lpdm.experiment.command import begin
 from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
 from rllib_lpdm.experiment.spec import EvaluationError
@@ -23,13 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
         evaluated.
     """
     options = _parser().parse_args(arguments)
-    quiet_environments()
-    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     try:
-        import_modules(options.imports)
-    except ValueError as error:
-        return complain(f"--import {error}", 2)
-    try:
+        begin(options.imports)
         policy = SavedPolicy.load(options.folder, options.checkpoint)
         changed = policy.changed_versions()
         if changed:

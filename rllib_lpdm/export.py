@@ -1,16 +1,14 @@
 """``python -m rllib_lpdm.export CELL OUT``: a policy, or scores, for use without this package."""
 
 import argparse
-import logging
 import re
 import sys
 from pathlib import Path
 
-from rllib_lpdm.algorithms.environments import import_modules
 from rllib_lpdm.analysis.exchange import write_scores
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.cli import add_import_option, complain, positive, program
-from rllib_lpdm.experiment.cell import quiet_environments
+from rllib_lpdm.experiment.command import begin
 from rllib_lpdm.experiment.export import export_cell
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
 from rllib_lpdm.experiment.spec import EvaluationError
@@ -43,13 +41,8 @@ def _export_scores(source: str, out: Path) -> int:
 
 
 def _export_cell(options: argparse.Namespace) -> int:
-    quiet_environments()
-    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     try:
-        import_modules(options.imports)
-    except ValueError as error:
-        return complain(f"--import {error}", 2)
-    try:
+        begin(options.imports)
         exported = export_cell(
             options.source,
             options.out.absolute(),

@@ -3,15 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import cast
-
-from upath import UPath
 
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.report import ReportError, analyse
 from rllib_lpdm.cli import complain, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.storage import StorageError, given_folder, is_remote
 
 SHOWN = 10  # notes on the terminal; the page has all
 
@@ -28,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.output is None and "://" in options.results:
             raise ReportError(f"{options.results}: say with --output where the report goes")
         page = write(report, options.output or Path(options.results) / REPORT_FOLDER)
-    except ReportError as error:
+    except (ReportError, StorageError) as error:
         return complain(error, 2)
     except OSError as error:
         return complain(f"{options.results} cannot be read ({error.strerror})", 2)
@@ -44,14 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _folder(text: str) -> Path:
-    """The folder to report; a URL gives a UPath, which acts like a Path."""
-    if "://" not in text:
-        path = Path(text)  # "." has no name, which is the experiment's
-        return path if path.name not in ("", "..") else path.resolve()
-    try:
-        return cast(Path, UPath(text))
-    except (ImportError, ValueError) as error:
-        raise ReportError(f"{text}: {error}") from None
+    folder = given_folder(text)  # "." has no name, which is the experiment's
+    return folder.resolve() if folder.name in ("", "..") and not is_remote(folder) else folder
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -139,7 +139,10 @@ def _published(folder: Path) -> frozenset[str]:
     try:
         return frozenset(read_runs(folder))
     except OSError as error:
-        raise ExperimentError(f"--without {folder}: {one_line(error)}") from None
+        raise ExperimentError(
+            f"--without {folder}: no published cells there ({one_line(error)}); name a folder that "
+            f"{program('publish')} has made"
+        ) from None
 
 
 def _not_begun(cells: list[Cell], folder: Path) -> list[Cell]:

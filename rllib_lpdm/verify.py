@@ -1,12 +1,10 @@
 """``python -m rllib_lpdm.verify CELL_OR_FOLDER``: recorded cells again, compared bit for bit."""
 
 import argparse
-import logging
 import sys
 
-from rllib_lpdm.algorithms.environments import import_modules
 from rllib_lpdm.cli import add_import_option, complain, positive, program
-from rllib_lpdm.experiment.cell import quiet_environments
+from rllib_lpdm.experiment.command import begin
 from rllib_lpdm.experiment.spec import EvaluationError, ExperimentError
 from rllib_lpdm.experiment.verification import (
     TOLERANCE,
@@ -27,13 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         one is not, or could not be trained again; 2 where there is nothing to verify.
     """
     options = _parser().parse_args(arguments)
-    quiet_environments()
-    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     try:
-        import_modules(options.imports)
-    except ValueError as error:
-        return complain(f"--import {error}", 2)
-    try:
+        begin(options.imports)
         recorded, faults = recorded_cells(given_folder(options.folder))
     except (EvaluationError, StorageError) as error:
         return complain(error, 2)

@@ -24,7 +24,7 @@ RUNNER_TARGETS = {
     "Ant-v4": 0.75,
 }
 SMALL = {"hidden_sizes": (128, 128), "lr": 1e-3, "grad_clip": 0.1}
-PAPER = {"hidden_sizes": (64, 128, 256), "lr": 5e-4, "grad_clip": 0.5}
+WIDE = {"hidden_sizes": (64, 128, 256), "lr": 5e-4, "grad_clip": 0.5}
 ACTION_STD = {"Ant-v4": 0.2}
 STEPS_A_ROUND = 4000
 
@@ -33,7 +33,7 @@ def runner() -> list[Row]:
     """Rollouts of the first policy, against the same episodes replayed on the bare environment."""
     rows = []
     for environment, target in RUNNER_TARGETS.items():
-        with _algorithm(ReinforceConfig(), environment, **_paper_settings(environment)) as algo:
+        with _algorithm(ReinforceConfig(), environment, **_tuned_settings(environment)) as algo:
             rollout = _Rollouts(algo)
             rows.append(
                 compare(
@@ -53,7 +53,7 @@ def reinforce() -> list[Row]:
     """REINFORCE with ``lpdm`` in training, against replays of what its policy has come to play."""
     rows = []
     for environment in ("Hopper-v4", "Ant-v4"):
-        settings = _paper_settings(environment)
+        settings = _tuned_settings(environment)
         with _algorithm(ReinforceConfig(), environment, method="lpdm", **settings) as algo:
             rollout = _Rollouts(algo)
             rows.append(
@@ -122,7 +122,7 @@ def iterations() -> list[Row]:
         ("ppo", "Hopper-v4"): 1.15,
     }
     for (algorithm, environment), target in targets.items():
-        settings = {**_paper_settings(environment), "iterations_per_report": 1}
+        settings = {**_tuned_settings(environment), "iterations_per_report": 1}
         config = PPOConfig if algorithm == "ppo" else ReinforceConfig
         with (
             _algorithm(config(), environment, method="lpdm", **settings) as local,
@@ -207,8 +207,9 @@ def _stock_speed(algo: Algorithm) -> float:
     return algo.config.train_batch_size / (time.process_time() - started)
 
 
-def _paper_settings(environment: str) -> dict[str, Any]:
-    sizes = SMALL if environment == "CartPole-v1" else PAPER
+def _tuned_settings(environment: str) -> dict[str, Any]:
+    """As ``tune_configs/tuned/by_environment.yaml`` has them."""
+    sizes = SMALL if environment == "CartPole-v1" else WIDE
     return {**sizes, "action_std": ACTION_STD.get(environment, 0.5)}
 
 

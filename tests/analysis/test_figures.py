@@ -96,12 +96,18 @@ def test_the_same_cells_give_the_same_files(groups, pictures, folder, tmp_path):
         assert file.read_bytes() == (folder / file.name).read_bytes()
 
 
-def test_a_curve_is_drawn_through_its_means_with_its_interval(groups, tmp_path, monkeypatch):
-    panels = {}
+@pytest.fixture
+def panels(monkeypatch):
+    """What would draw the panels of the next picture, by version and title."""
+    found = {}
     monkeypatch.setattr(
         "rllib_lpdm.analysis.figures.make_picture",
-        lambda *args, **options: panels.update(args[5]),
+        lambda *args, **options: found.update(args[5]),
     )
+    return found
+
+
+def test_a_curve_is_drawn_through_its_means_with_its_interval(groups, tmp_path, panels):
     learning_curves(groups, "learning_curves", "Learning curves", tmp_path)
     axes = drawn(panels["raw score, by environment steps"]["Hopper-v4, ppo"])
     row = groups["Hopper-v4", "ppo"]
@@ -118,12 +124,7 @@ def test_a_curve_is_drawn_through_its_means_with_its_interval(groups, tmp_path, 
             assert np.isin(np.column_stack([curve.x, end]), corners).all()
 
 
-def test_every_seed_is_drawn_by_itself(groups, tmp_path, monkeypatch):
-    panels = {}
-    monkeypatch.setattr(
-        "rllib_lpdm.analysis.figures.make_picture",
-        lambda *args, **options: panels.update(args[5]),
-    )
+def test_every_seed_is_drawn_by_itself(groups, tmp_path, panels):
     learning_curves(groups, "learning_curves", "Learning curves", tmp_path)
     axes = drawn(panels["every seed"]["Hopper-v4, ppo"])
     row = groups["Hopper-v4", "ppo"]
@@ -133,12 +134,7 @@ def test_every_seed_is_drawn_by_itself(groups, tmp_path, monkeypatch):
         np.testing.assert_array_equal(line.get_ydata(), run)
 
 
-def test_a_single_seed_has_a_line_and_no_band(tmp_path, monkeypatch):
-    panels = {}
-    monkeypatch.setattr(
-        "rllib_lpdm.analysis.figures.make_picture",
-        lambda *args, **options: panels.update(args[5]),
-    )
+def test_a_single_seed_has_a_line_and_no_band(tmp_path, panels):
     learning_curves(grouped([run(0, method="bp")]), "learning_curves", "", tmp_path)
     axes = drawn(panels["raw score, by iterations"]["CartPole-v1, ppo"])
     assert axes.lines
