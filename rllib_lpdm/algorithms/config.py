@@ -229,6 +229,7 @@ class LocalConfig(AlgorithmConfig):
                 "activation": self.activation,
                 "black_box": self.black_box,
                 "action_std": self.action_std,
+                "initialization": self.initialization,
                 "value_head": self.has_value_head,
                 "local_heads": self.local_heads if METHODS[self.method].local_heads else None,
                 "seed": secrets.randbits(31) if self.seed is None else self.seed,

@@ -119,6 +119,11 @@ class Settings(BaseModel):
     activation: Activation = setting(
         "tanh", "Activation of the hidden layers.", cost="gelu and silu: some memory within a layer"
     )
+    initialization: Literal["torch", "orthogonal"] = setting(
+        "torch",
+        "Weights at the start: PyTorch's default, or orthogonal with gain sqrt(2), of policy heads "
+        "0.01 and value heads 1, and biases of 0.",
+    )
     lr: float = setting(5e-4, "Adam's learning rate of the heads; of all under bp.", gt=0)
     hidden_lr: Rates | None = setting(
         None,

@@ -24,6 +24,7 @@ EVERYWHERE = {
     "return_normalization": "batch",
     "conv_layers": [],
     "activation": "tanh",
+    "initialization": "torch",
     "hidden_lr": None,
     "metric": "l1",
     "scaling": "own",
