@@ -4,6 +4,7 @@
 
     <published>/    runs.jsonl, scores.csv, versions.txt, SHA256SUMS, .experiment.json
         curves/CartPole-v1.parquet     a row an iteration, float32
+        search.json                    only of a search, as it stands
 """
 
 import hashlib
@@ -25,12 +26,14 @@ from rllib_lpdm.results.layout import (
     PUBLISHED_SCORES,
     PUBLISHED_SUMS,
     PUBLISHED_VERSIONS,
+    SEARCH_FILE,
     cell_folders,
 )
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.scores import Floats, end_score, finite, first_full, max_score, smoothed
+from rllib_lpdm.results.search import SearchRecord
 from rllib_lpdm.results.storage import write_whole
 
 COLUMNS = {  # besides distance_error of each layer
@@ -134,6 +137,10 @@ def publish(folder: Path, into: Path) -> tuple[int, int]:
             )
     if not cells:
         raise PublishedError(f"{folder} has no finished cell")
+    search = SearchRecord.read(folder)
+    if search is not None:
+        into.mkdir(parents=True, exist_ok=True)
+        search.write(into)
     planned = [name for place in (into, folder) for name in Plan.read(place).cells or []]
     _write(into, dict(sorted(cells.items())), sorted({*planned, *cells}))
     return len(cells) - before, len(cells)
@@ -194,7 +201,7 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def _has_sum(path: Path) -> bool:
     """Whether a file is one of those that :func:`publish` writes."""
-    whole = (PLAN_FILE, PUBLISHED_RUNS, PUBLISHED_SCORES, PUBLISHED_VERSIONS)
+    whole = (PLAN_FILE, PUBLISHED_RUNS, PUBLISHED_SCORES, PUBLISHED_VERSIONS, SEARCH_FILE)
     return str(path) in whole or path.match(f"{PUBLISHED_CURVES}/*.parquet")
 
 

@@ -10,6 +10,7 @@ from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.publish import main as publish_main
 from rllib_lpdm.report import main as report_main
 from rllib_lpdm.results.published import publish, read_published
+from rllib_lpdm.results.search import SearchRecord
 from rllib_lpdm.tune import main as tune_main
 from tests.analysis.cells import record
 from tests.experiment.files import write
@@ -66,6 +67,24 @@ def test_a_report_of_published_cells_has_the_tables_of_their_folder(grid, tmp_pa
         assert report_main([str(folder), "--output", str(report)]) == 0
     tables = [(report / "table1.md").read_text() for report in reports.values()]
     assert tables[0] == tables[1]
+
+
+def test_a_published_search_keeps_its_record(grid, tmp_path):
+    search = SearchRecord(
+        name="grid",
+        proposer="random",
+        criterion="max_score",
+        seeds=[0, 1],
+        space={"lr": {"log": [1e-4, 1e-2]}},
+        rungs=[1.0],
+        studies=[],
+        env_steps=840,
+        cpu_hours=0.25,
+    )
+    search.write(grid)
+    publish(grid, tmp_path / "out")
+    assert SearchRecord.read(tmp_path / "out") == search
+    assert "  search.json\n" in (tmp_path / "out" / "SHA256SUMS").read_text()
 
 
 def test_every_file_has_its_sum_and_a_second_time_changes_none(grid, tmp_path):
