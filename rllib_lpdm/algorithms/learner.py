@@ -25,12 +25,13 @@ from rllib_lpdm.algorithms.returns import RunningStatistics, normalised_returns
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.algorithms.updates import Batch
-from rllib_lpdm.local_learning import LayerAdam
+from rllib_lpdm.local_learning import LayerAdam, RunningMaximum
 from rllib_lpdm.local_learning.kernels import compile_kernels
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards, WholeBatch
 
 Array = NDArray[Any]
 RETURN_STATISTICS = "return_statistics"
+TARGET_MAXIMUM = "target_maximum"
 
 
 class LocalLearner(OneModuleLearner, abc.ABC):
@@ -46,6 +47,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         optimizers: by name: "network" where one steps all layers, else "policy_head", "value_head"
             and "hidden_1", ....
         return_statistics: of all returns so far.
+        target_maximum: of all targets so far.
         shards: whose rows of a batch this learner computes.
     """
 
@@ -54,6 +56,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
     def build(self) -> None:
         super().build()
         self.return_statistics = RunningStatistics()
+        self.target_maximum = RunningMaximum()
         self.shards: WholeBatch = Shards() if self.distributed else WHOLE_BATCH
         compile_kernels()
 
@@ -95,6 +98,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
             "fraction": config.neighbour_fraction,
             "propagate_error": config.propagate_error,
             "scaling": config.scaling,
+            "maximum": self.target_maximum if config.target_maximum == "running" else None,
         }
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -217,6 +221,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         state[RETURN_STATISTICS] = dataclasses.asdict(self.return_statistics)
+        state[TARGET_MAXIMUM] = self.target_maximum.value
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -227,6 +232,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         super().set_state(state)
         if RETURN_STATISTICS in state:
             self.return_statistics = RunningStatistics(**state[RETURN_STATISTICS])
+        self.target_maximum.value = state.get(TARGET_MAXIMUM, self.target_maximum.value)
 
 
 def averaged(metrics: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -85,6 +85,11 @@ class Settings(BaseModel):
         for name in ("black_box", "propagate_error"):
             if getattr(self, name) and layers < 2:
                 raise ValueError(f"{name} acts between hidden layers, but there are {layers}")
+        if self.propagate_error and self.target_maximum == "running":
+            raise ValueError(
+                "target_maximum: running needs one target for all layers, but with propagate_error "
+                "each has its own"
+            )
         if self.black_box is not None and METHODS[method].backpropagates:
             others = [name for name, entry in METHODS.items() if not entry.backpropagates]
             raise ValueError(
@@ -211,6 +216,11 @@ class Settings(BaseModel):
         "own",
         "What distances are divided by beside their maximum: inputs' and outputs' each by their "
         "own dimensionality, the target's only, or none.",
+        section="3.1",
+    )
+    target_maximum: Literal["batch", "running"] = setting(
+        "batch",
+        "Largest entry that a target is divided by: of this batch's, or of all so far.",
         section="3.1",
     )
     black_box: str | None = setting(

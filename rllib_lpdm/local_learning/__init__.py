@@ -24,7 +24,7 @@ from rllib_lpdm.local_learning.mlp import (
 from rllib_lpdm.local_learning.neighbours import NEIGHBOURS, neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.pairs import Pairs
-from rllib_lpdm.local_learning.targets import target_distances
+from rllib_lpdm.local_learning.targets import RunningMaximum, target_distances
 
 __all__ = [
     "ACTIVATIONS",
@@ -37,6 +37,7 @@ __all__ = [
     "LayerStep",
     "LocalMLP",
     "Pairs",
+    "RunningMaximum",
     "Scaling",
     "clipped_step",
     "distance_error",

@@ -14,7 +14,7 @@ from rllib_lpdm.local_learning.kernels.matching import KernelMatching
 from rllib_lpdm.local_learning.losses import LayerMatch, distance_error, matching_step
 from rllib_lpdm.local_learning.pairs import Pairs
 from rllib_lpdm.local_learning.shards import WholeBatch
-from rllib_lpdm.local_learning.targets import has_structure, target_distances
+from rllib_lpdm.local_learning.targets import RunningMaximum, has_structure, target_distances
 
 NUMBA: Final = "numba"
 TORCH: Final = "torch"
@@ -29,6 +29,7 @@ class Matching(Protocol):
         values: Tensor | None,
         error: Any = None,
         dimensions: int | None = None,
+        maximum: RunningMaximum | None = None,
     ) -> Any:
         """See :func:`~rllib_lpdm.local_learning.targets.target_distances`.
 
@@ -105,9 +106,16 @@ class TorchMatching:
         values: Tensor | None,
         error: Tensor | None = None,
         dimensions: int | None = None,
+        maximum: RunningMaximum | None = None,
     ) -> Tensor | None:
         target = target_distances(
-            inputs, values, self._metric, pairs=self._pairs, error=error, dimensions=dimensions
+            inputs,
+            values,
+            self._metric,
+            pairs=self._pairs,
+            error=error,
+            dimensions=dimensions,
+            maximum=maximum,
         )
         return target if has_structure(target) else None
 

@@ -15,6 +15,7 @@ from rllib_lpdm.local_learning.matching import matching_for
 from rllib_lpdm.local_learning.neighbours import neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
+from rllib_lpdm.local_learning.targets import RunningMaximum
 
 Scaling = Literal["own", "target", "none"]
 
@@ -156,6 +157,7 @@ class LocalMLP(nn.Module):
         fraction: float = 0.5,
         propagate_error: bool = False,
         scaling: Scaling = "own",
+        maximum: RunningMaximum | None = None,
         with_error: bool = False,
         shards: WholeBatch = WHOLE_BATCH,
     ) -> tuple[Tensor, list[LayerStep]]:
@@ -180,6 +182,8 @@ class LocalMLP(nn.Module):
                 by the previous layer's error (appendix B).
             scaling: what the distances are divided by beside their maximum: those of inputs and
                 outputs each by their "own" dimensionality, those of the "target" only, or "none".
+            maximum: of the targets so far, which takes in this one, to divide the target by; None
+                for its own. Not with ``propagate_error``, whose layers have targets of their own.
             with_error: measure every layer's distance error too.
             shards: whose rows this process computes, where several train these layers: see
                 :class:`~rllib_lpdm.local_learning.shards.Shards`.
@@ -189,12 +193,15 @@ class LocalMLP(nn.Module):
 
         Raises:
             ValueError: the number of optimizers is not the number of layers, shapes do not fit, the
-                metric or the neighbours are unknown, or the fraction is not in (0, 1].
+                metric or the neighbours are unknown, the fraction is not in (0, 1], or there is a
+                maximum with error propagation.
         """
         if len(optimizers) != len(self.layers):
             raise ValueError(
                 f"{len(self.layers)} hidden layers need as many optimizers, got {len(optimizers)}"
             )
+        if maximum is not None and propagate_error:
+            raise ValueError("a running maximum needs one target for all layers")
         activation = ACTIVATIONS[self.activation]
         of_target = 1 if scaling == "none" else x.shape[1]
         of_layer = None if scaling == "own" else 1
@@ -202,7 +209,7 @@ class LocalMLP(nn.Module):
         inputs = _chosen(x, rows)
         pairs = neighbour_pairs(inputs, neighbours, fraction, metric)
         matching = matching_for(metric, inputs, pairs, shards)
-        target = matching.target(inputs, guide, dimensions=of_target)
+        target = matching.target(inputs, guide, dimensions=of_target, maximum=maximum)
         steps = []
         for place, (layer, optimizer) in enumerate(zip(self.layers, optimizers, strict=True), 1):
             z = shards.forward(layer.forward, x)

@@ -1,6 +1,7 @@
 """The distances that every hidden layer is asked to reproduce."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,24 @@ from rllib_lpdm.local_learning.distances import (
 from rllib_lpdm.local_learning.pairs import Pairs, all_pairs
 
 
+@dataclass
+class RunningMaximum:
+    """The largest entry of all targets so far.
+
+    Attributes:
+        value: of those so far; 0 before the first.
+    """
+
+    value: float = 0.0
+
+    def take(self, largest: float) -> float:
+        """Takes in a batch's largest entry, unless it is not finite; returns that of all so far."""
+        if not math.isfinite(largest):
+            return largest
+        self.value = max(self.value, largest)
+        return self.value
+
+
 @torch.no_grad()
 def target_distances(
     inputs: Tensor,
@@ -23,6 +42,7 @@ def target_distances(
     pairs: Pairs | None = None,
     error: Tensor | None = None,
     dimensions: int | None = None,
+    maximum: RunningMaximum | None = None,
 ) -> Tensor:
     """Normalised distances of an input batch (sections 3.1 and 3.2, appendix B).
 
@@ -45,6 +65,7 @@ def target_distances(
         dimensions: what to divide by, None for that of ``inputs``. With forward-error propagation
             it stays that of the network's input: divided by a wide layer's own, targets are so
             small that the layers after it hardly learn.
+        maximum: of the targets so far, which takes in this one, to divide by; None for this one's.
 
     Returns:
         (N (N - 1) / 2,) condensed target in [0, 1 / d_x], or in [-1 / d_x, 1 / d_x] for a
@@ -80,6 +101,7 @@ def target_distances(
         largest = known.largest(distances)
         if vanishes(largest, distances.dtype):
             return torch.zeros_like(distances)
+    largest = largest if maximum is None else maximum.take(largest)
     return distances * (1.0 / (largest * (dimensions or inputs.shape[1])))
 
 

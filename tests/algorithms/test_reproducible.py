@@ -20,7 +20,7 @@ RUNS = [
     ("reinforce_baseline", "dfa"),
 ]
 STOPPED = [
-    ("reinforce", "lpdm", {"return_normalization": "running"}),
+    ("reinforce", "lpdm", {"return_normalization": "running", "target_maximum": "running"}),
     ("reinforce_baseline", "lpdm_guided", {}),
     ("ppo", "lpdm", {"max_rows": 8}),
     ("ppo", "bp", {}),

@@ -28,6 +28,7 @@ EVERYWHERE = {
     "hidden_lr": None,
     "metric": "l1",
     "scaling": "own",
+    "target_maximum": "batch",
     "neighbours": "all",
     "neighbour_fraction": 0.5,
     "propagate_error": False,

@@ -17,6 +17,7 @@ from rllib_lpdm.local_learning.layers import parameter_gradients
 from rllib_lpdm.local_learning.losses import LayerMatch
 from rllib_lpdm.local_learning.pairs import Pairs
 from rllib_lpdm.local_learning.shards import WholeBatch
+from rllib_lpdm.local_learning.targets import RunningMaximum
 
 NAN = math.nan
 
@@ -53,6 +54,7 @@ class KernelMatching:
         values: Tensor | None,
         error: Floats | None = None,
         dimensions: int | None = None,
+        maximum: RunningMaximum | None = None,
     ) -> Target | None:
         if self._tiles.pairs == 0:
             return None
@@ -75,7 +77,8 @@ class KernelMatching:
             elif spread > 0.0:
                 highest = loops.guide(tiles, where, weights, of_rows, 1.0 / largest)
                 (largest,) = self._shards.combined([highest], "max")
-        scale = 1.0 / (largest * (dimensions or inputs.shape[1]))
+        divisor = largest if maximum is None else maximum.take(largest)
+        scale = 1.0 / (divisor * (dimensions or inputs.shape[1]))
         tiles *= np.float32(scale)
         return Target(tiles, largest * scale)
 
