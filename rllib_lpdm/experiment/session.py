@@ -44,7 +44,7 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
         del os.environ["RAY_ADDRESS"]
     address = address or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
-        yield len(ray.nodes()) > 1
+        yield address is not None or len(ray.nodes()) > 1
         return
     if not sys.stdout.isatty():  # Ray's messages would be coloured in a log, too
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import scipy.special
+import scipy  # loads its `special` when asked
 import torch
 from numpy.typing import NDArray
 from torch import Tensor

@@ -1,6 +1,7 @@
 """Runs a search: one generation of cells after the other, in a folder that says how far it is."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rllib_lpdm.experiment.runner import Outcome, run_cells
 from rllib_lpdm.experiment.search.generations import Generation, Progression, Published
 from rllib_lpdm.experiment.search.record import write
 from rllib_lpdm.experiment.search.studies import Search
+from rllib_lpdm.experiment.session import session
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.search import SearchRecord
@@ -58,7 +60,7 @@ def run_search(
     failed: dict[str, str] = {}
     outcome: Outcome | None = None
     names = search.names()
-    with prepared(folder, resume=resume, overwrite=overwrite) as outdated:
+    with prepared(folder, resume=resume, overwrite=overwrite) as outdated, ExitStack() as to_end:
         progression = Progression(search, folder, published)
         progression.outdated = bool(outdated)
         for generation in progression.generations():
@@ -67,6 +69,8 @@ def run_search(
             if not todo:
                 continue
             _say(generation, todo, begun)
+            if outcome is None:  # one Ray for all generations: each start takes seconds
+                to_end.enter_context(session(search.experiment, todo, address))
             outcome = run_cells(
                 search.experiment,
                 folder,

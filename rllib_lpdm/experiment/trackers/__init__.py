@@ -13,13 +13,21 @@ methods, in one of two places:
 from collections.abc import Callable
 
 from rllib_lpdm.experiment.spec import RunSettings
-from rllib_lpdm.experiment.trackers.tensorboard import TensorBoard
 from rllib_lpdm.experiment.trackers.tracker import Status, Tracker
 
 __all__ = ["TRACKERS", "Status", "Tracker", "trackers_of"]
 
+
+def _tensorboard(settings: RunSettings) -> Tracker | None:
+    if not settings.tensorboard:
+        return None
+    from rllib_lpdm.experiment.trackers.tensorboard import TensorBoard  # slow, for few
+
+    return TensorBoard()
+
+
 TRACKERS: dict[str, Callable[[RunSettings], Tracker | None]] = {
-    "tensorboard": lambda settings: TensorBoard() if settings.tensorboard else None,
+    "tensorboard": _tensorboard,
 }
 """By name, what makes a cell's tracker from the cell's settings; None where they want none.
 
