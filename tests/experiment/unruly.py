@@ -39,9 +39,9 @@ def exit_then_raise(before):
     raise RuntimeError("the physics broke")
 
 
-def exit_raise_behave(before):
-    if before < 2:
-        exit_then_raise(before)
+def raise_then_behave(before):
+    if not before:
+        raise RuntimeError("the physics broke")
 
 
 def behave(before):

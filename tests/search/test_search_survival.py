@@ -1,21 +1,24 @@
 """A search that was killed, its worker and then its driver, ends as one that was not disturbed."""
 
+import os
 import sys
 
 import pytest
+import ray
 
 from rllib_lpdm import search, tune
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.search.studies import Search
 from rllib_lpdm.results.search import SearchRecord
-from tests.experiment.processes import needs_proc, trainers
+from tests.experiment.processes import family, needs_proc, trainers
+from tests.experiment.survival.runs import HERE
 from tests.experiment.survival.test_signals import driver
 from tests.experiment.traces import progress_of, trace
 from tests.search.cells import search_file
 
 pytestmark = pytest.mark.slow
-RUNG, WHOLE = 12, 80
+RUNG, WHOLE = 6, 40
 SECTION = {"configurations": 4, "seeds": [1000], "halving": {"rungs": [0.15, 1.0]}}
 SETTINGS = {
     "iterations": WHOLE,
@@ -51,17 +54,19 @@ def timeless(folder):
 @needs_proc
 def test_killed_and_resumed_with_other_workers_it_finds_the_same(tmp_path, ray_session, capfd):
     path = file(tmp_path)
-    assert run_here(path, tmp_path / "straight", "--max-concurrent", "2") == 0
+    assert run_here(path, tmp_path / "straight", *HERE) == 0
     straight, killed = tmp_path / "straight" / "search", tmp_path / "killed" / "search"
 
     words = [sys.executable, "-m", "rllib_lpdm.search", str(path), "--output", str(killed.parent)]
-    with driver([*words, "--wandb", "disabled", "--max-concurrent", "1"], tmp_path / "log") as one:
+    words += ["--wandb", "disabled", "--max-concurrent", "1"]
+    words += ["--address", ray.get_runtime_context().gcs_address]  # spares another Ray
+    with driver(words, tmp_path / "log") as one:
 
         def going_on():
             """A cell that is taken further than its rung, with the process that does it."""
-            found = trainers(list(killed.glob("Hopper*")), one.processes)
-            under_way = [c for c in found if RUNG < progress_of(c) < WHOLE]
-            return (under_way[0], found[under_way[0]][0]) if under_way else None
+            under_way = [c for c in killed.glob("Hopper*") if RUNG < progress_of(c) < WHOLE]
+            found = trainers(under_way, family(os.getpid())) if under_way else {}
+            return next(((c, processes[0]) for c, processes in found.items()), None)
 
         one.wait_until(going_on, "a cell of the second rung was under way")
         caught = going_on()
@@ -74,7 +79,7 @@ def test_killed_and_resumed_with_other_workers_it_finds_the_same(tmp_path, ray_s
         one.clean_up()
     assert SearchRecord.read(killed) is None
 
-    assert run_here(path, killed.parent, "--resume", "--max-concurrent", "1") == 0
+    assert run_here(path, killed.parent, "--resume", *HERE) == 0
     assert "from a checkpoint" in capfd.readouterr().out
     assert timeless(killed) == timeless(straight)
     assert (killed / "tuned.yaml").read_text() == (straight / "tuned.yaml").read_text()

@@ -1,7 +1,6 @@
 """Cells that fail, or lose a process, beside others that do not."""
 
 import io
-import os
 import re
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -13,83 +12,67 @@ from rllib_lpdm.experiment import runner
 from rllib_lpdm.experiment.trials import run_trials
 from tests.experiment import unruly
 from tests.experiment.files import read_run, write
-from tests.experiment.processes import family, needs_proc, wait_until
-from tests.experiment.survival.runs import CELLS, SETTINGS, meanwhile, run_here
-from tests.experiment.traces import progress_of, status, trace
+from tests.experiment.survival.runs import HERE, SETTINGS, run_here
+from tests.experiment.traces import status, trace
 
-pytestmark = pytest.mark.slow
-HELPED = CELLS[0]  # by remote runners, of which one is killed
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 TROUBLES = {
     "Breaks-v0": (30, unruly.exit_then_raise),
-    "Recovers-v0": (1000, unruly.exit_raise_behave),
-    "Diverges-v0": (0, unruly.behave),
-    "Behaves-v0": (0, unruly.behave),
+    "Recovers-v0": (1000, unruly.raise_then_behave),
     "Absent-v0": (0, unruly.behave),
 }
-OWN_SETTINGS = {
-    "Hopper-v4": {"env_runners": 2},
-    "Recovers-v0": {"retries": 2},
-    "Diverges-v0": {"retries": 0, "lr": 1e38},
-    "Absent-v0": {"retries": 0},
-}
+OWN_SETTINGS = {"Absent-v0": {"retries": 0}, "Diverges-v0": {"lr": 1e38}}
 
 
-@pytest.fixture(scope="module")
-def failing(undisturbed, tmp_path_factory):
-    """A grid in which every cell but one gets into trouble, with one retry each but for some."""
-    home = tmp_path_factory.mktemp("failing")
-    for name, (step, trouble) in TROUBLES.items():
-        unruly.register(name, step, trouble, home / f"calls-{name}")
+def run(home, environments, *options):
+    """A run of some environments' cells, with one retry each but for some."""
     grid = write(
         home,
         "grid.yaml",
-        environments=["Hopper-v4", *TROUBLES],
+        environments=list(environments),
         settings=SETTINGS | {"retries": 1},
         overrides=[
-            {"when": {"environment": name}, "set": own} for name, own in OWN_SETTINGS.items()
+            {"when": {"environment": name}, "set": OWN_SETTINGS[name]}
+            for name in environments
+            if name in OWN_SETTINGS
         ],
     )
-    helped = home / "grid" / HELPED
-    seen = SimpleNamespace(
-        helped=helped,
-        folder={name: home / "grid" / f"{name}_ppo_lpdm_s0" for name in TROUBLES},
+    with redirect_stdout(io.StringIO()) as terminal, redirect_stderr(terminal):
+        ended = run_here(grid, home, *options)
+    return SimpleNamespace(
+        status=ended,
+        folder={name: home / "grid" / f"{name}_ppo_lpdm_s0" for name in environments},
+        output=terminal.getvalue(),
     )
 
-    def disturb():
-        wait_until(lambda: progress_of(helped), "the cell with runners had a checkpoint")
-        seen.process = read_run(helped)["process"]
-        titles = {one: one.title() for one in family(os.getpid())}
-        seen.runners = [one for one, title in titles.items() if "EpisodeRunner" in title]
-        seen.runners[0].kill()
-        seen.killed_at = progress_of(helped)
 
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        meanwhile(disturb),
-        redirect_stdout(io.StringIO()) as terminal,
-        redirect_stderr(terminal),
-    ):
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory, ray_session):
+    """A grid in which every cell gets into trouble."""
+    home = tmp_path_factory.mktemp("failing")
+    for name, (step, trouble) in TROUBLES.items():
+        unruly.register(name, step, trouble, home / f"calls-{name}")
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "run_trials", partial(run_trials, trainable=unruly.Unable))
-        seen.status = run_here(grid, home, "--max-concurrent", "2")
-    seen.output = terminal.getvalue()
+        seen = run(home, TROUBLES, "--max-concurrent", "2")
     seen.calls = {path.name: path.stat().st_size for path in home.glob("calls-*")}
     return seen
 
 
-def ending_line(failing, name):
+@pytest.fixture(scope="module")
+def diverging(tmp_path_factory, ray_session):
+    """A cell whose steps are far too long beside one that nothing happens to, in this process."""
+    home = tmp_path_factory.mktemp("diverging")
+    names = ("Diverges-v0", "Behaves-v0")
+    for name in names:
+        unruly.register(name, 0, unruly.behave, home / "calls")
+    return run(home, names, *HERE)
+
+
+def ending_line(seen, name):
     """What the list at the end says of a cell; None where it is not in it."""
-    found = re.search(rf"^  {failing.folder[name].name}: (.*)$", failing.output, re.M)
+    found = re.search(rf"^  {seen.folder[name].name}: (.*)$", seen.output, re.M)
     return found and found[1]
-
-
-@needs_proc
-def test_a_cell_that_lost_a_remote_runner_does_not_even_restart(failing, reference):
-    assert len(failing.runners) == 2
-    assert failing.killed_at < SETTINGS["iterations"]
-    assert trace(failing.helped) == reference[HELPED]
-    run = read_run(failing.helped)
-    assert (run["failures"], run["process"]) == ([], failing.process)
-    assert f"{HELPED} goes on" not in failing.output
 
 
 def test_a_cell_that_always_fails_is_tried_again_as_often_as_was_said_and_listed(failing):
@@ -101,6 +84,8 @@ def test_a_cell_that_always_fails_is_tried_again_as_often_as_was_said_and_listed
     assert "process was lost" in lost
     assert "RuntimeError: the physics broke" in raised
     assert "RuntimeError: the physics broke" in ending_line(failing, "Breaks-v0")
+    name = failing.folder["Breaks-v0"].name
+    assert f"{name} is started again: its process was lost" in failing.output
 
 
 def test_the_record_of_a_cell_that_raised_holds_its_traceback(failing):
@@ -113,27 +98,26 @@ def test_no_traceback_is_on_the_terminal(failing):
     assert "Traceback (most recent" not in failing.output
 
 
-def test_a_failed_cell_does_not_stop_the_others(failing):
-    assert status(failing.folder["Behaves-v0"]) == "finished"
-    assert ending_line(failing, "Behaves-v0") is None
+def test_a_failed_cell_does_not_stop_the_others(failing, diverging):
+    assert diverging.status == 1
+    for seen, name in ((failing, "Recovers-v0"), (diverging, "Behaves-v0")):
+        assert status(seen.folder[name]) == "finished"
+        assert ending_line(seen, name) is None
 
 
-def test_a_cell_that_lost_its_process_and_raised_recovers_to_the_curve_it_would_have_had(failing):
+def test_a_cell_that_raised_recovers_to_the_curve_it_would_have_had(failing, diverging):
     folder = failing.folder["Recovers-v0"]
-    run = read_run(folder)
-    assert run["status"] == "finished"
-    lost, raised = run["failures"]
-    assert "process was lost" in lost["error"]
-    assert f"{folder.name} is started again: its process was lost" in failing.output
-    assert 0 < lost["checkpoint"] <= raised["checkpoint"]
-    assert trace(folder) == trace(failing.folder["Behaves-v0"])
+    (raised,) = read_run(folder)["failures"]
+    assert "RuntimeError: the physics broke" in raised["error"]
+    assert raised["checkpoint"] > 0
+    assert trace(folder) == trace(diverging.folder["Behaves-v0"])
 
 
-def test_a_cell_whose_weights_are_no_longer_finite_fails_and_says_so(failing):
-    run = read_run(failing.folder["Diverges-v0"])
+def test_a_cell_whose_weights_are_no_longer_finite_fails_and_says_so(diverging):
+    run = read_run(diverging.folder["Diverges-v0"])
     assert run["status"] == "failed"
     assert "finite" in run["error"]
-    assert "finite" in ending_line(failing, "Diverges-v0")
+    assert "finite" in ending_line(diverging, "Diverges-v0")
 
 
 def test_a_trial_that_cannot_even_begin_is_given_up_as_any_other(failing):
