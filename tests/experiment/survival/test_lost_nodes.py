@@ -1,4 +1,4 @@
-"""A grid over two nodes, of which one is lost: by a power cut, or because its cable was pulled."""
+"""A grid over three nodes, two of which are lost: by a pulled cable, and by a power cut."""
 
 import os
 import signal
@@ -6,10 +6,11 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.cluster.hosts import TwoHosts, require_namespaces
+from tests.cluster.hosts import Hosts, require_namespaces
 from tests.experiment.files import read_run
 from tests.experiment.processes import wait_until
 from tests.experiment.survival.runs import CELLS, HERE, run_here
@@ -19,84 +20,74 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def two_hosts(tmp_path_factory):
-    require_namespaces()
-    with TwoHosts(tmp_path_factory.mktemp("hosts")) as hosts:
-        yield hosts
-
-
-@pytest.fixture
-def hosts(two_hosts):
-    """Both hosts with Ray, whatever the test before did to them."""
-    two_hosts.start()
-    yield two_hosts
-    two_hosts.kill(two_hosts.worker)
-
-
 @contextmanager
 def running(hosts, file, output):
-    """A run whose driver is on the head, from when both nodes have trained to a checkpoint.
-
-    Gives the driver and a cell that the second node is training.
-    """
+    """A run whose driver is on the head."""
     words = [sys.executable, "-m", "rllib_lpdm.tune", file, "--output", output]
     words += ["--address", hosts.address, "--wandb", "disabled"]
     log = output / "driver.log"
     driver = hosts.run(hosts.head, *words, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
-    folders = [output / "small" / cell for cell in CELLS]
-    trained = {hosts.head: set(), hosts.worker: set()}
 
-    def both_busy():
-        assert driver.poll() is None, log.read_text()
-        for host, seen in trained.items():
-            now = hosts.trained(host, folders)
-            seen.update(now)
-        there = [folder for folder in now if progress_of(folder)]
-        return trained[hosts.head] and there
+    def wait_for(condition, what):
+        def ended_or_true():
+            assert driver.poll() is None, f"ended before {what}:\n{log.read_text()}"
+            return condition()
+
+        return wait_until(ended_or_true, what)
 
     try:
-        (cell, *_) = wait_until(both_busy, "both nodes were busy")
-        assert not trained[hosts.head] & trained[hosts.worker]
-        yield driver, cell
+        yield wait_for
     finally:
-        if driver.poll() is None:
-            driver.kill()
-            driver.wait()
-
-
-def assert_complete(output, reference):
-    for cell in CELLS:
-        assert trace(output / "small" / cell) == reference[cell]
-        assert read_run(output / "small" / cell)["failures"] == []
-
-
-def test_the_cells_of_a_node_that_was_cut_off_go_on_elsewhere_while_it_still_writes(
-    hosts, file, reference, tmp_path
-):
-    with running(hosts, file, tmp_path) as (driver, cell):
-        lost = hosts.trained(hosts.worker, [cell])[cell]
-        taken = read_run(cell)["process"]
-        os.kill(lost.pid, signal.SIGSTOP)  # so that it wakes in the midst of a report
-        at_cut = progress_of(cell)
-        hosts.cut()
-        wait_until(lambda: read_run(cell)["process"] != taken, "the cell was taken over")
-        wait_until(lambda: progress_of(cell) > at_cut, "the cell went on")
-        assert lost.alive()
-        os.kill(lost.pid, signal.SIGCONT)
-        assert driver.wait(300) == 0, (tmp_path / "driver.log").read_text()
-    assert_complete(tmp_path, reference)
-
-
-def test_a_killed_nodes_cell_goes_on_elsewhere_and_after_all_are_killed_on_another_machine(
-    hosts, file, reference, tmp_path
-):
-    with running(hosts, file, tmp_path) as (driver, cell):
-        taken = read_run(cell)["process"]
-        hosts.kill(hosts.worker)
-        wait_until(lambda: read_run(cell)["process"] != taken, "the cell was taken over")
         driver.kill()
+        driver.wait()
+
+
+@pytest.fixture(scope="module")
+def lost(file, tmp_path_factory):
+    """A run that loses two nodes, then its head and driver, and ends on another machine."""
+    require_namespaces()
+    output = tmp_path_factory.mktemp("output")
+    folders = [output / "small" / cell for cell in CELLS]
+    with Hosts(tmp_path_factory.mktemp("hosts")) as hosts:
+
+        def busy(workers):
+            """A worker whose cell has a checkpoint, that cell, and the process that trains it."""
+            for host in workers:
+                for cell, process in hosts.trained(host, folders).items():
+                    if progress_of(cell):
+                        return SimpleNamespace(
+                            host=host, cell=cell, process=process, taken=read_run(cell)["process"]
+                        )
+            return None
+
+        with running(hosts, file, output) as wait_for:
+            first = wait_for(lambda: busy(hosts.workers), "a worker was busy")
+            os.kill(first.process.pid, signal.SIGSTOP)  # so that it wakes in the midst of a report
+            others = [worker for worker in hosts.workers if worker != first.host]
+            second = wait_for(lambda: busy(others), "the other worker was busy")
+            hosts.kill(second.host)
+            hosts.cut(first.host)
+            done = {one.cell: progress_of(one.cell) for one in (first, second)}
+            seen = SimpleNamespace(folders=folders)
+            wait_for(lambda: read_run(first.cell)["process"] != first.taken, "it was taken over")
+            seen.alive = first.process.alive()
+            os.kill(first.process.pid, signal.SIGCONT)
+            wait_for(lambda: all(progress_of(c) > n for c, n in done.items()), "both went on")
+            seen.failures = [read_run(cell)["failures"] for cell in done]
         hosts.kill(hosts.head)
-        assert status(cell) == "running"
-    assert run_here(file, tmp_path, "--resume", *HERE) == 0
-    assert_complete(tmp_path, reference)
+        seen.statuses = {status(folder) for folder in folders}
+        seen.resumed = run_here(file, output, "--resume", *HERE)
+    return seen
+
+
+def test_cells_of_a_node_that_was_cut_off_and_of_one_that_was_killed_go_on_elsewhere(lost):
+    assert lost.failures == [[], []]
+
+
+def test_when_all_nodes_were_lost_it_ends_elsewhere_as_if_nothing_had_happened(lost, reference):
+    """Though a process that was cut off writes still."""
+    assert lost.alive
+    assert "running" in lost.statuses
+    assert lost.resumed == 0
+    for folder in lost.folders:
+        assert trace(folder) == reference[folder.name]
