@@ -53,7 +53,7 @@ def algorithm_config(cell: Cell) -> LocalConfig:
     own = cell.settings.model_dump(include=set(config.settings_class.model_fields))
     config.environment(cell.maker.spec.id, env_config=cell.maker.env_config)
     config.training(method=cell.method, **own)
-    config.debugging(seed=cell.seed)
+    config.debugging(seed=cell.seed, log_sys_usage=False)  # its thread would delay every end
     config.learners(num_learners=cell.settings.learners)
     return config.env_runners(num_env_runners=cell.settings.env_runners)
 

@@ -14,7 +14,8 @@ def config(algorithm="reinforce", environment="CartPole-v1", seed=0, **settings)
     else:
         made = ReinforceConfig().training(baseline=algorithm == "reinforce_baseline")
     settings = {"hidden_sizes": (16, 12), "lr": 1e-3, "iterations_per_report": 3} | settings
-    return made.environment(environment).training(**settings).debugging(seed=seed)
+    made.environment(environment).training(**settings)
+    return made.debugging(seed=seed, log_sys_usage=False)  # else stop() waits for a thread
 
 
 def train(algo, reports):

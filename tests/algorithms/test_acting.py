@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rllib_lpdm.algorithms import acting
 from rllib_lpdm.algorithms.acting import KernelPolicy, acts_by_kernel
+from rllib_lpdm.algorithms.functions import black_box_function
 from rllib_lpdm.algorithms.module import NumpyPolicy
 
 
@@ -70,7 +71,7 @@ def test_what_is_not_finite_comes_out_as_from_numpy(bad):
     np.testing.assert_allclose(KernelPolicy(layers)(row), expected, rtol=0.0, atol=1e-5)
 
 
-def test_it_is_a_copy_of_the_weights_and_returns_new_arrays_the_same_from_another_process():
+def test_it_is_a_copy_of_the_weights_and_returns_new_arrays():
     layers = network((4, 20, 2))
     policy, row = KernelPolicy(layers), np.ones(4, np.float32)
     first = policy(row)
@@ -78,10 +79,21 @@ def test_it_is_a_copy_of_the_weights_and_returns_new_arrays_the_same_from_anothe
     first += 1.0
     layers[0][0][:] = 0.0
     np.testing.assert_array_equal(policy(row), kept)
-    arrays = []
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        KernelPolicy(network((4, 20, 2))),
+        NumpyPolicy(network((4, 20, 16, 2)), "silu", black_box_function("quantise")),
+    ],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_a_policy_that_was_sent_to_another_process_acts_the_same(policy):
+    arrays, row = [], np.ones(4, np.float32)
     sent = pickle.dumps(policy, protocol=5, buffer_callback=arrays.append)
     received = pickle.loads(sent, buffers=[bytes(array) for array in arrays])  # read-only, as Ray's
-    np.testing.assert_array_equal(received(row), kept)
+    np.testing.assert_array_equal(received(row), policy(row))
 
 
 def test_an_observation_of_another_size_is_refused():

@@ -11,7 +11,7 @@ import torch
 from rllib_lpdm.algorithms.functions import black_box_function, metric_function
 from rllib_lpdm.local_learning.activations import ACTIVATIONS
 from rllib_lpdm.local_learning.black_boxes import quantise, sign
-from tests.algorithms.runs import assert_same_weights, config, learner_of, train, weights
+from tests.algorithms.runs import config, learner_of, train
 
 HERE = "tests.algorithms.test_functions"
 OWN = f"{HERE}.coarse"
@@ -140,24 +140,6 @@ def test_layers_before_a_black_box_are_trained_by_their_local_losses(method, bla
     assert moved == (heads if method == "frozen" else set(after))
     assert all(row["skipped_steps"] == 0 for row in rows)
     algo.stop()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
-def test_a_remote_runner_acts_with_the_same_activation_and_black_box():
-    runs = []
-    for runners in (0, 1):
-        algo = (
-            config("ppo", black_box=OWN, activation="silu")
-            .env_runners(num_env_runners=runners)
-            .build_algo()
-        )
-        if runners:  # the remote one must do it all
-            algo.env_runner.rollout = None
-        runs.append((train(algo, 1), weights(algo)))
-        algo.stop()
-    assert runs[0][0] == runs[1][0]
-    assert_same_weights(runs[0][1], runs[1][1])
 
 
 @pytest.mark.usefixtures("ray_session")

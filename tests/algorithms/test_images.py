@@ -92,40 +92,20 @@ def test_acting_sees_one_flat_image_as_training_sees_a_batch(black_box):
     np.testing.assert_allclose(acted, expected, rtol=0, atol=1e-6)
 
 
-# -- every process sees the same ------------------------------------------------------------------
+# -- runs, which test_reproducible shares out to remote runners -----------------------------------
 
 
-@pytest.fixture(scope="module")
-def local_run(ray_session):
-    """Rows and weights of two reports in this process, with a black box between the layers."""
+def test_a_restored_checkpoint_goes_on_as_if_it_had_never_stopped(ray_session, tmp_path):
     algo = config("ppo", Lake, **PPO, black_box="quantise").build_algo()
-    run = train(algo, 2), weights(algo)
-    algo.stop()
-    return run
-
-
-@pytest.mark.slow
-def test_a_remote_runner_gives_bitwise_the_same_run(local_run):
-    algo = config("ppo", Lake, **PPO, black_box="quantise").env_runners(num_env_runners=1)
-    algo = algo.build_algo()
-    algo.env_runner.rollout = None  # the remote one must do it all
-    rows = train(algo, 2)
-    assert rows == local_run[0]
-    assert_same_weights(weights(algo), local_run[1])
-    algo.stop()
-
-
-def test_a_restored_checkpoint_goes_on_as_if_it_had_never_stopped(local_run, tmp_path):
-    algo = config("ppo", Lake, **PPO, black_box="quantise").build_algo()
-    rows = train(algo, 1)
+    train(algo, 1)
     algo.save_to_path(tmp_path / "checkpoint")
-    algo.stop()
+    expected = train(algo, 1)
     restored = Algorithm.from_checkpoint(tmp_path / "checkpoint")
     assert restored.get_module().encoder.layers[0].kernel_size == (2, 2)
-    rows += train(restored, 1)
-    assert rows == local_run[0]
-    assert_same_weights(weights(restored), local_run[1])
+    assert train(restored, 1) == expected
+    assert_same_weights(weights(restored), weights(algo))
     restored.stop()
+    algo.stop()
 
 
 @pytest.mark.parametrize("method", METHODS)

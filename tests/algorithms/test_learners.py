@@ -170,14 +170,14 @@ def test_the_rows_that_are_matched_are_shared_out_anew(processes, rows):
 
 
 def _trained(learners=PROCESSES, **settings):
-    """Metrics of three iterations and the weights, of a learner that is called without Ray."""
+    """Metrics of two iterations and the weights, of a learner that is called without Ray."""
     made = config(**settings)
     made.learners(num_learners=learners, add_default_connectors_to_learner_pipeline=False)
     made.validate()
     runner = EpisodeRunner(config=made)
     learner = made.build_learner(env=runner.env)
     learned = [*learner.prepare()]
-    for iteration in range(3):
+    for iteration in range(2):
         policy = learner.actor_critic.numpy_policy()
         indices = range(made.episodes_per_iteration)
         episodes = list(runner.rollout(policy, iteration, indices).values())
@@ -198,8 +198,8 @@ def test_several_learners_learn_what_one_does(processes, algorithm, method):
     "settings",
     [
         {"max_rows": 10, "minibatch_size": 32},
-        {"minibatch_size": 2},
-        {"minibatch_size": 2, "method": "bp"},
+        {"minibatch_size": 2, "num_epochs": 1},
+        {"minibatch_size": 2, "num_epochs": 1, "method": "bp"},
         {"neighbours": "closest", "metric": "l2"},
         {"propagate_error": True, "method": "lpdm_guided"},
         {"black_box": "sign"},
@@ -211,6 +211,11 @@ def test_several_learners_learn_what_one_does(processes, algorithm, method):
 def test_several_learners_learn_what_one_does_with_other_settings(processes, settings):
     settings = {"algorithm": "ppo", "method": "lpdm", "episodes_per_iteration": 1} | settings
     _assert_all_close(processes.call(_trained, **settings), _trained(learners=0, **settings), 1e-5)
+
+
+def test_one_learner_of_its_own_process_learns_from_whole_batches_what_one_here_does():
+    settings = {"algorithm": "reinforce_baseline", "method": "bp"}
+    _assert_close(_trained(learners=1, **settings), _trained(learners=0, **settings), 0.0)
 
 
 def test_several_learners_prepare_the_same_hidden_layers(processes, tmp_path):
@@ -240,6 +245,8 @@ def test_one_learner_continues_from_a_checkpoint_of_several_and_the_other_way_ro
 ):
     one = config(**PPO).build_algo()
     _assert_close(train(several, 1), train(one, 1))
+    acting = several.get_module().policy_head.weight.detach().numpy()
+    np.testing.assert_array_equal(acting, several.numpy_weights()["policy_head.weight"])
     several.save_to_path(tmp_path / "several")
     one.restore_from_path(tmp_path / "several")
     _assert_close(one.numpy_weights(), several.numpy_weights(), 0.0)
@@ -250,19 +257,6 @@ def test_one_learner_continues_from_a_checkpoint_of_several_and_the_other_way_ro
     _assert_close(train(several, 1), expected)
     _assert_close(one.numpy_weights(), several.numpy_weights())
     one.stop()
-
-
-@pytest.mark.slow
-def test_an_algorithm_learns_the_same_with_one_remote_learner(ray_session):
-    settings = {"algorithm": "reinforce_baseline", "method": "bp"}
-    here = config(**settings).build_algo()
-    away = config(**settings).learners(num_learners=1).build_algo()
-    _assert_close(train(away, 2), train(here, 2))
-    _assert_close(away.numpy_weights(), here.numpy_weights())
-    acting = away.get_module().policy_head.weight.detach().numpy()
-    np.testing.assert_array_equal(acting, away.numpy_weights()["policy_head.weight"])
-    away.stop()
-    here.stop()
 
 
 @pytest.mark.slow

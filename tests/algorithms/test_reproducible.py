@@ -4,22 +4,17 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
-import ray
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.callbacks.callbacks import RLlibCallback
 
-from tests.algorithms.runs import assert_same_weights, config, train, weights
+from tests.algorithms.lake import LAKE, Lake
+from tests.algorithms.runs import assert_same_weights, config, train, weights, without_time
+from tests.algorithms.test_functions import OWN
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 RUNS = [
-    ("reinforce", "lpdm"),
-    ("reinforce_baseline", "lpdm_guided"),
-    ("ppo", "lpdm"),
-    ("ppo", "bp"),
-    ("ppo", "local_rl"),
-    ("reinforce_baseline", "dfa"),
-]
-STOPPED = [
     ("reinforce", "lpdm", {"return_normalization": "running", "target_maximum": "running"}),
     ("reinforce_baseline", "lpdm_guided", {}),
     ("ppo", "lpdm", {"max_rows": 8}),
@@ -27,6 +22,13 @@ STOPPED = [
     ("ppo", "local_rl", {"local_heads": "mean"}),
     ("reinforce_baseline", "dfa", {}),
 ]
+HELPED = {
+    "algorithm": "ppo",
+    "environment": Lake,
+    "black_box": OWN,
+    "activation": "silu",
+    **LAKE,
+}
 
 
 def _run(reports=3, **settings):
@@ -36,77 +38,95 @@ def _run(reports=3, **settings):
     return rows, state
 
 
-@pytest.mark.parametrize(("algorithm", "method"), RUNS)
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(algorithm, method):
-    first = _run(algorithm=algorithm, method=method)
-    again = _run(algorithm=algorithm, method=method)
-    other = _run(algorithm=algorithm, method=method, seed=1)
-    assert first[0] == again[0]
-    assert_same_weights(first[1], again[1])
-    assert first[0] != other[0]
+class Lengths(RLlibCallback):
+    """Logs a metric where an episode is played."""
+
+    def on_episode_end(self, *, episode, metrics_logger, **kwargs):
+        metrics_logger.log_value("double_length", 2 * len(episode), reduce="mean")
+
+
+@pytest.fixture(scope="module")
+def helped(ray_session):
+    """An algorithm with two remote runners, for images and with functions of the user's own."""
+    made = config(**HELPED).env_runners(num_env_runners=2).callbacks(Lengths)
+    algo = made.build_algo()
+    yield algo
+    algo.stop()
 
 
 @pytest.mark.slow
-def test_two_remote_runners_of_which_one_dies_do_not_change_the_run():
-    settings = {"algorithm": "ppo", "environment": "Hopper-v4"}
-    expected = _run(**settings, reports=3)
-    algo = config(**settings).env_runners(num_env_runners=2).build_algo()
-    algo.env_runner.rollout = None  # the remote ones do it all
-    rows = train(algo, 1)
-    assert algo.env_runner_group.num_healthy_remote_env_runners() == 2
-    del algo.env_runner.rollout
-    algo.env_runner_group.foreach_env_runner(
+def test_remote_runners_with_callbacks_of_which_one_dies_do_not_change_the_run(helped):
+    expected = _run(**HELPED, reports=3)
+    assert any(row["episode_return"] > 0 for row in expected[0])
+    helped.env_runner.rollout = None  # the remote ones do it all
+    result = helped.train()
+    rows = [without_time(row) for row in helped.iteration_rows]
+    mean = np.mean([row["episode_length"] for row in rows])
+    assert result["env_runners"]["double_length"] == pytest.approx(2 * mean)
+    assert helped.env_runner_group.num_healthy_remote_env_runners() == 2
+    del helped.env_runner.rollout
+    helped.env_runner_group.foreach_env_runner(
         lambda runner: os.kill(os.getpid(), signal.SIGKILL),
         remote_worker_ids=[1],
         local_env_runner=False,
     )
-    rows += train(algo, 2)
+    rows += train(helped, 2)
     assert rows == expected[0]
-    assert_same_weights(weights(algo), expected[1])
-    algo.stop()
+    assert_same_weights(weights(helped), expected[1])
 
 
 @pytest.fixture(scope="module")
-def continued(ray_session, tmp_path_factory):
-    """Runs of four reports, and what a new process makes of their first two checkpoints."""
-    home, runs = tmp_path_factory.mktemp("continued"), []
-    for number, (algorithm, method, settings) in enumerate(STOPPED):
+def stopped(ray_session, tmp_path_factory):
+    """Runs of three reports, of which each leaves a checkpoint after its first or its second."""
+    home, runs = tmp_path_factory.mktemp("stopped"), []
+    for number, (algorithm, method, settings) in enumerate(RUNS):
         algo = config(algorithm=algorithm, method=method, **settings).build_algo()
-        rows, states, checkpoints = [], [], []
-        for report in range(4):
-            rows += train(algo, 1)
-            states.append(weights(algo))
-            if report < 2:
-                checkpoints.append(algo.save_to_path(home / f"{number}-{report}"))
+        first = 1 + number % 2
+        rows = train(algo, first)
+        checkpoint = algo.save_to_path(home / str(number))
+        rows += train(algo, 3 - first)
+        runs.append((rows, weights(algo), first, checkpoint))
         algo.stop()
-        runs.append((rows, states, checkpoints))
-    paths = [path for *_, checkpoints in runs for path in checkpoints]
-    return runs, ray.get(_continue.remote(paths))
+    return runs
 
 
-@ray.remote(max_calls=1)
-def _continue(checkpoints):
-    """What two more reports make of each, in a process of their own."""
-    continued = {}
-    for checkpoint in checkpoints:
-        algo = Algorithm.from_checkpoint(checkpoint)
-        continued[checkpoint] = train(algo, 2), weights(algo)
-        algo.stop()
-    return continued
+@pytest.fixture(scope="module")
+def continued(stopped, helped):
+    """What a remote runner's process, which has trained nothing, makes of the checkpoints."""
+    (results,) = helped.env_runner_group.foreach_env_runner(
+        lambda runner: [_continue(checkpoint, 3 - first) for *_, first, checkpoint in stopped],
+        remote_worker_ids=[2],
+        local_env_runner=False,
+    )
+    return results
+
+
+def _continue(checkpoint, reports):
+    algo = Algorithm.from_checkpoint(checkpoint)
+    rows, state = train(algo, reports), weights(algo)
+    algo.stop()
+    return rows, state
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(len(STOPPED)))
-def test_stopping_at_any_report_and_continuing_in_a_new_process_equals_never_stopping(
-    continued, number
+@pytest.mark.parametrize("number", range(len(RUNS)))
+def test_stopping_at_a_report_and_continuing_in_another_process_equals_never_stopping(
+    stopped, continued, number
 ):
-    runs, results = continued
-    rows, states, checkpoints = runs[number]
-    for report, checkpoint in enumerate(checkpoints):
-        continued_rows, continued_weights = results[checkpoint]
-        begin = 3 * (report + 1)
-        assert continued_rows == rows[begin : begin + 6]
-        assert_same_weights(continued_weights, states[report + 2])
+    rows, state, first, _ = stopped[number]
+    assert continued[number][0] == rows[3 * first :]
+    assert_same_weights(continued[number][1], state)
+
+
+@pytest.mark.parametrize("number", range(len(RUNS)))
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(stopped, number):
+    algorithm, method, settings = RUNS[number]
+    settings = {"algorithm": algorithm, "method": method, **settings}
+    rows, state, *_ = stopped[number]
+    again, other = _run(**settings), _run(**settings, seed=1, reports=1)
+    assert again[0] == rows
+    assert_same_weights(again[1], state)
+    assert other[0] != rows[:3]
 
 
 def test_restoring_an_older_checkpoint_in_place_goes_back_to_it(tmp_path):

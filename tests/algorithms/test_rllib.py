@@ -11,7 +11,7 @@ from ray.tune.registry import register_env
 
 from rllib_lpdm import PPOConfig, ReinforceConfig
 from rllib_lpdm.algorithms import Reinforce
-from tests.algorithms.runs import config, learner_of, train
+from tests.algorithms.runs import config, learner_of, train, without_time
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -193,7 +193,7 @@ def test_evaluation_is_greedy_unless_its_config_says_otherwise(interval, explore
     algo.stop()
 
 
-@pytest.mark.parametrize(("runners", "duration"), [(0, 3), (1, 3), (2, 1)])
+@pytest.mark.parametrize(("runners", "duration"), [(0, 3), (2, 3)])
 def test_evaluation_plays_as_many_episodes_as_asked_from_the_same_starts(runners, duration):
     made = config().evaluation(evaluation_interval=1000, evaluation_num_env_runners=runners)
     algo = made.evaluation(evaluation_duration=duration).build_algo()
@@ -261,26 +261,23 @@ class Recorder(RLlibCallback):
         result["seen"] = algorithm.iterations_done
 
 
-@pytest.mark.parametrize("runners", [0, 1])
-def test_callbacks_are_called_and_do_not_change_the_run(runners):
+def test_callbacks_are_called_and_do_not_change_the_run():
     plain = config("ppo").build_algo()
     expected = train(plain, 1)
     plain.stop()
-    algo = config("ppo").callbacks(Recorder).env_runners(num_env_runners=runners).build_algo()
+    algo = config("ppo").callbacks(Recorder).build_algo()
     result = algo.train()
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in algo.iteration_rows]
+    rows = [without_time(row) for row in algo.iteration_rows]
     assert rows == expected
     mean = np.mean([row["episode_return"] for row in rows])
     assert result["env_runners"]["double_return"] == pytest.approx(2 * mean)
     assert result["seen"] == 3
-    if runners == 0:
-        calls = algo.env_runner._callbacks[0].calls
-        assert calls == {
-            "environment": 1,
-            "start": 12,
-            "end": 12,
-            "step": rows[-1]["env_steps"],
-        }
+    assert algo.env_runner._callbacks[0].calls == {
+        "environment": 1,
+        "start": 12,
+        "end": 12,
+        "step": rows[-1]["env_steps"],
+    }
     algo.stop()
 
 

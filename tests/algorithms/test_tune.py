@@ -30,13 +30,11 @@ def tuner(algorithm, space, folder):
     )
 
 
-@pytest.mark.slow
-def test_a_dict_is_searched_as_well(ray_session, tmp_path):
-    settings = SMALL | {"env": "CartPole-v1", "lr": tune.grid_search([1e-3]), "baseline": True}
-    (result,) = tuner(Reinforce, settings | {"seed": tune.grid_search([3])}, tmp_path).fit()
-    assert result.error is None
-    assert result.config["seed"] == 3
-    assert "value_loss" in result.metrics["learners"]["default_policy"]
+def test_a_dict_of_what_tune_has_chosen_is_trained_as_well(ray_session):
+    algo = Reinforce(config=SMALL | {"env": "CartPole-v1", "lr": 2e-3, "baseline": True, "seed": 3})
+    assert (algo.config.seed, algo.config.lr) == (3, 2e-3)
+    assert "value_loss" in algo.train()["learners"]["default_policy"]
+    algo.stop()
 
 
 def test_a_value_that_tune_chose_badly_is_refused_by_name(ray_session, tmp_path):
