@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
+from ray.scripts.scripts import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
@@ -54,3 +55,9 @@ def invocations(program):
     """What follows ``program`` on every command line in the files, prose included."""
     lines = re.sub(r"\\\n\s*", "", "\n".join([*TEXTS.values(), *shell_texts().values()]))
     return sorted(set(re.findall(rf"(?<![\w./-]){program}([^\n`'|;&)\]]*)", lines)))
+
+
+def options_of_ray(command):
+    """All that may be given to one of the commands of ``ray``."""
+    params = cli.commands[command].params
+    return {option for one in params for option in (*one.opts, *one.secondary_opts)}
