@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import ray
 
 from tests.test_docs import BLOCK, DOCS, ROOT
 
@@ -30,7 +31,7 @@ def add(root, block):
 
 
 @pytest.mark.slow
-def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path):
+def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path, ray_session):
     shutil.copytree(ROOT / "rllib_lpdm", tmp_path / "rllib_lpdm")
     for language, block in BLOCKS:
         if language in ("py", "yaml"):
@@ -38,6 +39,7 @@ def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path):
 
     imports = ["--import", "walks", "--import", "lines"]
     quietly = ["--set", "in_process=true", "--wandb", "disabled"]
+    address = ray.get_runtime_context().gcs_address  # spares another Ray
     program = f"""
 from rllib_lpdm import report, tune
 
@@ -47,7 +49,7 @@ assert report.main(["results/extended"]) == 0
     ran = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "RAY_ADDRESS": address},
         capture_output=True,
         text=True,
         timeout=900,

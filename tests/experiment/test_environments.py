@@ -2,17 +2,20 @@
 
 import json
 import os
+import re
 import shutil
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
+import ray
 from gymnasium.envs.registration import EnvSpec
 
 from rllib_lpdm import evaluate, report, tune
 from rllib_lpdm.algorithms.environments import EnvironmentSpec
 from tests.experiment.files import CONFIGS, write
+from tests.experiment.terminals import on_terminal
 
 MODULE = """
 import gymnasium as gym
@@ -43,32 +46,31 @@ EASY = {
     "max_episode_steps": 7,
     "wrappers": ["FlattenObservation", {"name": "ClipReward", "kwargs": {"max_reward": 2}}],
 }
-SETTINGS = {"iterations": 2, "hidden_sizes": [8], "env_runners": 1}
+SETTINGS = {"iterations": 4, "iterations_per_report": 1, "hidden_sizes": [8], "env_runners": 1}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with a module, an experiment that needs it, and its results."""
+def trained(tmp_path_factory, ray_session):
+    """A folder with a module, an experiment that needs it, and its results; and what was seen."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "own_environments.py").write_text(MODULE)
     file = write(folder, environments=[EASY], settings=SETTINGS)
     options = ["--import", "own_environments", "--output", "out", "--wandb", "disabled"]
-    ended = subprocess.run(
+    options += ["--address", ray.get_runtime_context().gcs_address]  # spares another Ray
+    ended = on_terminal(
         [sys.executable, "-P", "-m", "rllib_lpdm.tune", file.name, *options],  # as a script: no cwd
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(CONFIGS.parent)},
-        capture_output=True,
-        text=True,
+        os.environ | {"PYTHONPATH": str(CONFIGS.parent)},
+        folder,
     )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    return folder
+    assert ended.status == 0, ended.shown + ended.errors
+    assert ended.errors == ""
+    return SimpleNamespace(folder=folder, shown=ended.shown)
 
 
 @pytest.fixture
 def here(trained, tmp_path, monkeypatch):
     """A copy of that folder, as the current one; what is imported there is forgotten."""
-    folder = shutil.copytree(trained, tmp_path / "own")
+    folder = shutil.copytree(trained.folder, tmp_path / "own")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield folder
@@ -85,7 +87,17 @@ def test_a_described_environment_of_ones_own_is_trained_in_remote_runners_and_na
     assert run["environment"] == "easy"
     assert EnvironmentSpec(**run["environment_spec"]) == EnvironmentSpec(**EASY)
     rows = (here / "out" / "file" / CELL / "iterations.csv").read_text().splitlines()
-    assert [row.split(",")[3:5] for row in rows[1:]] == [["14.0", "7.0"]] * 2
+    assert [row.split(",")[3:5] for row in rows[1:]] == [["14.0", "7.0"]] * 4
+
+
+@pytest.mark.slow
+def test_the_command_draws_its_table_on_a_terminal(trained):
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", trained.shown)
+    assert plain.count("environment algorithm") > 2  # drawn, and again in its place
+    assert "\x1b[1A" in trained.shown
+    assert re.search(r"easy +ppo +1/1 +14\.0 *\r\n", plain)
+    assert "1 done, 0 running, 0 failed, 0 pending | " in plain
+    assert plain.rindex("1 done") < plain.index("Max score")
 
 
 @pytest.mark.slow

@@ -1,19 +1,11 @@
 """What is seen of a grid while it runs: one screen of a terminal, or plain lines in a log."""
 
-import fcntl
 import io
 import itertools
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 import unicodedata
 
 import pytest
-import ray
 from rich.console import Console
 
 from rllib_lpdm.experiment import progress as progress_module
@@ -279,51 +271,6 @@ def test_on_a_terminal_a_failure_is_shown_at_once_above_the_table(cells):
         progress.retried(cells[1].name, "its process was lost")
         assert "is started again: its process was lost" in stream.getvalue()
     assert "\x1b[" in stream.getvalue()
-
-
-# -- the command itself ---------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_the_command_draws_its_table_on_a_terminal(ray_session, tmp_path):
-    file = write(
-        tmp_path,
-        "tiny.yaml",
-        in_process=False,
-        methods=["bp", "lpdm"],
-        settings={"iterations": 4, "iterations_per_report": 1, "hidden_sizes": [8]},
-    )
-    words = [file, "--output", tmp_path, "--wandb", "disabled", "--max-concurrent", 1]
-    words += ["--address", ray.get_runtime_context().gcs_address]  # spares another Ray
-    unwanted = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "COLUMNS", "LINES")
-    environment = {k: v for k, v in os.environ.items() if k not in unwanted}
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rllib_lpdm.tune", *map(str, words)],
-        cwd=CONFIGS.parent,
-        env=environment | {"TERM": "xterm-256color"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while part := os.read(ours, 4096):
-            shown += part
-    except OSError:  # how Linux says that the other end is closed
-        pass
-    finally:
-        os.close(ours)
-    assert process.wait(timeout=900) == 0
-    text = shown.decode()
-    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
-    assert plain.count("environment algorithm") > 2  # drawn, and again in its place
-    assert "\x1b[1A" in text
-    assert re.search(r"CartPole-v1 +ppo +2/2 +[\d.]+ +[\d.]+ *\r\n", plain)
-    assert "2 done, 0 running, 0 failed, 0 pending | " in plain
-    assert plain.rindex("2 done") < plain.index("Max score")
 
 
 def test_a_terminal_of_eighty_columns_shows_every_number_of_the_grid_whole():
