@@ -23,8 +23,8 @@ from rllib_lpdm.results.record import read_runs
 from tests.experiment.files import CONFIGS, write
 from tests.pairwise import pairwise
 
-SMALL = {"hidden_sizes": (8, 8), "iterations": 40}
-PAPER = {"hidden_sizes": (64, 128, 256), "iterations": 20}
+SMALL = {"hidden_sizes": (8, 8), "iterations": 20}
+PAPER = {"hidden_sizes": (64, 128, 256), "iterations": 10}
 
 
 def planned(cells, folder, offline=False):
@@ -163,7 +163,7 @@ def test_the_disk_of_a_cell_is_as_large_as_said(tmp_path, ray_session, trained, 
 
 @pytest.mark.slow
 def test_the_rows_of_a_long_cell_have_the_size_that_is_said(tmp_path, ray_session):
-    settings = CellSettings(hidden_sizes=(8, 8), iterations=1500, tensorboard=True)
+    settings = CellSettings(hidden_sizes=(8, 8), iterations=1000, tensorboard=True)
     cell = Cell("CartPole-v1", "reinforce", "lpdm", 0, settings)
     actual = size_with_all_checkpoints(cell, tmp_path)
     rows = size(tmp_path / cell.name) - size(tmp_path / cell.name / "checkpoints")

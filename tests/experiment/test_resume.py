@@ -48,15 +48,16 @@ def cell_folder(experiment, output):
     return output / "small" / experiment.cells()[0].name
 
 
-def interrupt(experiment, output, reports):
+def interrupt(experiment, output, reports, cell=0):
     """Leaves the folder of a cell whose process was lost after some reports."""
-    run = CellRun(experiment.cells()[0], cell_folder(experiment, output), "a command")
+    lost = experiment.cells()[cell]
+    run = CellRun(lost, output / "small" / lost.name, "a command")
     for _ in range(reports):
         run.step()
     run.close()
 
 
-@pytest.mark.parametrize("reports", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("reports", [0, 1, 3, 4])
 def test_a_lost_cell_continues_to_the_curve_it_would_have_had(
     experiment, straight, tmp_path, reports
 ):
@@ -227,32 +228,32 @@ def no_number(folder, column=3):
     (folder / "iterations.csv").write_text(text.replace(first, "many", 1))
 
 
-@pytest.mark.parametrize(
-    ("damage", "file", "place"),
-    [
-        (edit(settings=None), "run.json", "settings: "),
-        (edit(settings={"lr": float("nan")}), "run.json", "settings.lr: "),
-        (edit(settings={"iterations": "x"}, status="finished"), "run.json", "settings.iterations"),
-        (edit(checkpoints=5), "run.json", "checkpoints: "),
-        (lambda folder: (folder / "run.json").write_text('{"cell": '), "run.json", "damaged"),
-        (no_number, "iterations.csv", "'many'"),
-        (functools.partial(no_number, column=-1), "iterations.csv", "'many'"),
-        (lambda folder: (folder / "iterations.csv").unlink(), "iterations.csv", "has lost"),
-    ],
-)
-def test_a_damaged_cell_is_named_with_its_file_and_the_others_are_trained(
-    two, tmp_path, damage, file, place
-):
-    interrupt(two, tmp_path, 2)
-    first, second = (cell.name for cell in two.cells())
-    damage(tmp_path / "small" / first)
-    outcome = run_experiment(two, tmp_path, resume=True)
-    assert outcome.finished == [second]
-    (reason,) = outcome.failed.values()
-    assert str(tmp_path / "small" / first) in reason
-    assert file in reason
-    assert place in reason
-    assert "delete the" in reason
+DAMAGES = [
+    (edit(settings=None), "run.json", "settings: "),
+    (edit(settings={"lr": float("nan")}), "run.json", "settings.lr: "),
+    (edit(settings={"iterations": "x"}, status="finished"), "run.json", "settings.iterations"),
+    (edit(checkpoints=5), "run.json", "checkpoints: "),
+    (lambda folder: (folder / "run.json").write_text('{"cell": '), "run.json", "damaged"),
+    (no_number, "iterations.csv", "'many'"),
+    (functools.partial(no_number, column=-1), "iterations.csv", "'many'"),
+    (lambda folder: (folder / "iterations.csv").unlink(), "iterations.csv", "has lost"),
+]
+
+
+def test_every_damaged_cell_is_named_with_its_file_and_the_others_are_trained(experiment, tmp_path):
+    grid = load_experiment(experiment.source, [f"seeds={len(DAMAGES) + 1}"])
+    *damaged, sound = [tmp_path / "small" / cell.name for cell in grid.cells()]
+    for number, (damage, _, _) in enumerate(DAMAGES):
+        interrupt(grid, tmp_path, 2, number)
+        damage(damaged[number])
+    outcome = run_experiment(grid, tmp_path, resume=True)
+    assert outcome.finished == [sound.name]
+    for folder, (_, file, place) in zip(damaged, DAMAGES, strict=True):
+        reason = outcome.failed[folder.name]
+        assert str(folder) in reason
+        assert file in reason
+        assert place in reason
+        assert "delete the" in reason
 
 
 def test_a_folder_that_is_no_checkpoint_disturbs_nothing(experiment, straight, tmp_path):
