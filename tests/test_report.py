@@ -123,21 +123,6 @@ def test_an_output_that_cannot_be_written_is_refused_with_the_way_out(tmp_path, 
     assert "--output" in refused(capsys, tmp_path / "grid", "--output", tmp_path / "taken")
 
 
-def test_links_in_a_report_are_replaced_and_what_they_name_stays_as_it_is(tmp_path):
-    report, others = tmp_path / "grid" / "report", tmp_path / "others"
-    write_cell(report.parent)
-    report.mkdir()
-    others.mkdir()
-    for name in ("index.html", "table1.csv"):
-        (others / name).write_text("mine")
-        (report / name).symlink_to(others / name)
-    (report / "figures").symlink_to(others)
-    assert main([str(report.parent)]) == 0
-    assert {path.read_text() for path in others.iterdir()} == {"mine"}
-    assert (report / "figures" / "learning_curves_raw_score_by_iterations.png").stat().st_size
-    assert not any(path.is_symlink() for path in [*report.rglob("*"), *others.iterdir()])
-
-
 @pytest.mark.parametrize("target", ["others", "nowhere"])
 def test_a_report_folder_that_is_a_link_is_refused_with_the_way_out(tmp_path, capsys, target):
     folder = tmp_path / "grid"
@@ -151,7 +136,8 @@ def test_a_report_folder_that_is_a_link_is_refused_with_the_way_out(tmp_path, ca
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_what_is_damaged_is_named_and_the_rest_is_reported(tmp_path, capsys):
+def test_what_is_damaged_is_named_and_the_rest_is_reported_in_the_place_of_links(tmp_path, capsys):
+    """The links are replaced, and what they name stays as it is."""
     folder = tmp_path / "grid"
     for seed in range(2):
         write_cell(folder, seed=seed)
@@ -162,34 +148,39 @@ def test_what_is_damaged_is_named_and_the_rest_is_reported(tmp_path, capsys):
     half.write_text(half.read_text() + "3,7")
     lost = write_cell(folder, seed=3)
     (lost / "run.json").unlink()
-    assert main([str(folder), "--output", str(tmp_path / "out")]) == 0
+    report, others = folder / "report", tmp_path / "others"
+    report.mkdir()
+    others.mkdir()
+    for name in ("index.html", "table1.csv"):
+        (others / name).write_text("mine")
+        (report / name).symlink_to(others / name)
+    (report / "figures").symlink_to(others)
+    assert main([str(folder)]) == 0
     said = capsys.readouterr().err
     for name in (broken.name, copy.name, half.parent.name, lost.name):
         assert name in said
-    with (tmp_path / "out" / "table1.csv").open() as file:
+    with (report / "table1.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["seeds"] == "2"
+    assert {path.read_text() for path in others.iterdir()} == {"mine"}
+    assert (report / "figures" / "learning_curves_raw_score_by_iterations.png").stat().st_size
+    assert not any(path.is_symlink() for path in [*report.rglob("*"), *others.iterdir()])
 
 
-def test_the_appendices_beside_an_experiment_are_shown_with_it(tmp_path):
-    write_cell(tmp_path / "grid")
-    for variant in ("reference", "closest"):
-        write_cell(tmp_path / "appendix_a", method="lpdm", variant=variant)
-    assert main([str(tmp_path / "grid"), "--output", str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out" / "index.html").read_text()
-    assert "Figure A1" in page
-    assert "Figure A2" not in page
-
-
-def test_a_grid_that_still_runs_is_reported_as_far_as_it_is(tmp_path, capsys):
+def test_a_grid_that_still_runs_is_reported_as_far_as_it_is_with_its_appendices(tmp_path, capsys):
     folder = tmp_path / "grid"
     done = write_cell(folder, returns=[1.0, 3.0])
     write_cell(folder, returns=[5.0], seed=1, status="running")
     plan = {"cells": [done.name, "CartPole-v1_ppo_bp_s1", "CartPole-v1_ppo_bp_s2"]}
     (folder / ".experiment.json").write_text(json.dumps(plan))
+    for variant in ("reference", "closest"):
+        write_cell(tmp_path / "appendix_a", method="lpdm", variant=variant)
     assert main([str(folder), "--output", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.startswith("2 cells, 1 missing\n")
     with (tmp_path / "out" / "table1.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["seeds"], float(row["max_score"])) == ("1", 2.0)
-    assert "CartPole-v1_ppo_bp_s2" in (tmp_path / "out" / "index.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "CartPole-v1_ppo_bp_s2" in page
+    assert "Figure A1" in page
+    assert "Figure A2" not in page
