@@ -11,8 +11,9 @@ they are zero, so are distances and targets.
 weights, which equal tiles share.
 
 The loops become vectors because their bounds are known, indices begin at zero, no branch stands in
-the innermost, and eight terms are added before anything goes into memory. All sums are taken in an
-order that depends on the shapes alone.
+the innermost, and eight terms are added before anything goes into memory. Where a shape is asserted
+the compiler knows the distance of the rows in memory, and keeps no address of each. All sums are
+taken in an order that depends on the shapes alone.
 
 What these functions call is in this file, since numba's cache notices no change of another one.
 """
@@ -22,7 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_lpdm.local_learning.kernels.compilation import jit, kernel, wide_vectors
+from rllib_lpdm.local_learning.kernels.compilation import jit, kernel, room, wide_vectors
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -30,40 +31,46 @@ Flags = NDArray[np.bool_]
 
 SIDE: Final = 64  # rows of a block
 GROUP: Final = 8  # columns, or rows, whose terms are added before they go into memory
+STRIP: Final = 16  # lanes of a vector
 ZERO: Final = np.float32(0.0)
-HALF: Final = np.float32(0.5)
-TWO: Final = np.float32(2.0)
 LARGEST: Final = np.finfo(np.float32).max
 TINY: Final = float(np.finfo(np.float32).tiny)
 
 
-@kernel("f4(f4[:,::1], i8[:,::1], f4[:,:,::1], f4[:,:,:,::1], f4[:,:,::1], f4[::1])")
+@kernel("Tuple((f4[:,:,:,::1], f4[:,:,::1], f4, i8))(f4[:,::1], i8[:,::1], f4[:,:,::1])")
 def measure(
-    rows: Floats, where: Indices, weights: Floats, panels: Floats, tiles: Floats, largest: Floats
-) -> np.float32:
+    rows: Floats, where: Indices, weights: Floats
+) -> tuple[Floats, Floats, np.float32, int]:
     """L1 distances of all pairs of rows.
 
     Args:
         rows: (N, d).
         where, weights: the tiles.
-        panels: (blocks, groups, 8, 64), written: the rows.
-        tiles: (T, 64, 64), written: the distances.
-        largest: (T,), written: the largest distance of each tile.
 
     Returns:
-        The largest distance; NaN where an entry is not finite, and then no distances.
+        panels: (blocks, groups, 8, 64) the rows.
+        tiles: (T, 64, 64) the distances.
+        The largest distance; NaN where an entry is not finite, and then nothing else is.
+        i N + j of the first pair i < j, in the order of a condensed matrix, that has it.
     """
     wide_vectors()
+    count, width = rows.shape
+    panels = room((-(-count // SIDE), -(-width // GROUP), GROUP, SIDE))
+    tiles = room((len(where), SIDE, SIDE))
     if not all_finite(rows):
-        return np.float32(np.nan)
+        return panels, tiles, np.float32(np.nan), 0
     pack(rows, panels)
-    highest = ZERO
+    largest = np.empty(len(where), np.float32)
     for t in range(len(where)):
         lanes, others, weight = where[t]
-        measure_tile(panels[lanes], panels[others], tiles[t])
+        tiles[t] = ZERO
+        if lanes == others:
+            measure_own(panels[lanes], tiles[t])
+        else:
+            measure_tile(panels[lanes], panels[others], tiles[t])
         largest[t] = mask_tile(weights[weight], tiles[t])
-        highest = max(highest, largest[t])
-    return highest
+    highest = largest.max() if len(where) else ZERO
+    return panels, tiles, highest, find(tiles, where, largest, highest, count)
 
 
 @jit
@@ -81,20 +88,26 @@ def all_finite(rows: Floats) -> bool:
 def pack(rows: Floats, panels: Floats) -> None:
     """(N, d) rows -> panels, filled up with zeros."""
     for block in range(panels.shape[0]):
-        for group in range(panels.shape[1]):
-            panel = panels[block, group]
-            part = rows[block * SIDE : (block + 1) * SIDE, group * GROUP : (group + 1) * GROUP]
-            if part.shape != (SIDE, GROUP):
-                panel[:] = ZERO
-            for column in range(part.shape[1]):
-                for lane in range(part.shape[0]):
-                    panel[column, lane] = part[lane, column]
+        for first in range(0, SIDE, GROUP):  # rows that the cache has room for
+            some = rows[block * SIDE + first : block * SIDE + first + GROUP]
+            for group in range(panels.shape[1]):
+                panel, part = panels[block, group], some[:, group * GROUP : (group + 1) * GROUP]
+                assert panel.shape == (GROUP, SIDE)
+                if part.shape == (GROUP, GROUP):
+                    for column in range(GROUP):
+                        for row in range(GROUP):
+                            panel[column, first + row] = part[row, column]
+                else:
+                    panel[:, first : first + GROUP] = ZERO
+                    for column in range(part.shape[1]):
+                        for row in range(part.shape[0]):
+                            panel[column, first + row] = part[row, column]
 
 
 @jit
 def measure_tile(lanes: Floats, others: Floats, tile: Floats) -> None:
+    """Adds the distances of the rows of two blocks."""
     wide_vectors()
-    tile[:] = ZERO
     for group in range(len(lanes)):
         x, y = lanes[group], others[group]
         for j in range(SIDE):
@@ -107,6 +120,33 @@ def measure_tile(lanes: Floats, others: Floats, tile: Floats) -> None:
 
 
 @jit
+def measure_own(lanes: Floats, tile: Floats) -> None:
+    """The same of a block with itself: those of which i is in the strip of j, or in a later one.
+
+    The others are their mirror images, of the same bits.
+    """
+    wide_vectors()
+    assert tile.shape == (SIDE, SIDE)
+    strips = tile.reshape(SIDE, SIDE // STRIP, STRIP)
+    assert strips.shape == (SIDE, SIDE // STRIP, STRIP)
+    for group in range(len(lanes)):
+        y = lanes[group]
+        x = y.reshape(GROUP, SIDE // STRIP, STRIP)
+        assert y.shape == (GROUP, SIDE)
+        assert x.shape == (GROUP, SIDE // STRIP, STRIP)
+        for strip in range(SIDE // STRIP):
+            for j in range((strip + 1) * STRIP):
+                for i in range(STRIP):
+                    total = ZERO
+                    for column in range(GROUP):
+                        total += abs(x[column, strip, i] - y[column, j])
+                    strips[j, strip, i] += total
+    for j in range(SIDE):
+        for i in range(j):
+            tile[j, i] = tile[i, j]
+
+
+@jit
 def mask_tile(weights: Floats, tile: Floats) -> np.float32:
     """Clears the entries without weight; returns the largest of the others."""
     highest = np.zeros(SIDE, np.float32)
@@ -116,6 +156,34 @@ def mask_tile(weights: Floats, tile: Floats) -> np.float32:
             tile[j, i] = entry
             highest[i] = entry if entry > highest[i] else highest[i]
     return np.float32(highest.max())
+
+
+@jit
+def find(tiles: Floats, where: Indices, largest: Floats, entry: np.float32, count: int) -> int:
+    """i N + j of the first pair i < j of a given distance; N^2 where none has it.
+
+    Args:
+        tiles, where: the distances.
+        largest: (T,) the largest of each tile: the entry, or less.
+        entry: the distance.
+        count: N.
+    """
+    first = count * count
+    for t in range(len(where)):
+        if largest[t] < entry:
+            continue
+        for j in range(SIDE):
+            row = tiles[t, j]
+            hits = 0
+            for i in range(SIDE):
+                hits += row[i] == entry
+            if hits == 0:
+                continue
+            for i in range(SIDE):
+                lower, upper = where[t, 0] * SIDE + i, where[t, 1] * SIDE + j
+                if row[i] == entry and lower < upper:
+                    first = min(first, lower * count + upper)
+    return first
 
 
 @kernel("f4(f4[:,:,::1], i8[:,::1], f4[:,:,::1], f4[:,::1], f4)")
@@ -185,148 +253,3 @@ def compare(
             product += times * products[i]
             difference += times * differences[i]
     return square, product, difference
-
-
-@kernel("i8(f4[:,:,::1], i8[:,::1], f4[::1], f4, i8)")
-def find(tiles: Floats, where: Indices, largest: Floats, entry: np.float32, count: int) -> int:
-    """i N + j of the first pair i < j, in the order of a condensed matrix, of a given distance.
-
-    Args:
-        tiles, where: the distances.
-        largest: (T,) the largest of each tile: the entry, or less.
-        entry: the distance.
-        count: N; N^2 is returned where no pair has it.
-    """
-    first = count * count
-    for t in range(len(where)):
-        if largest[t] < entry:
-            continue
-        for j in range(SIDE):
-            row = tiles[t, j]
-            hits = 0
-            for i in range(SIDE):
-                hits += row[i] == entry
-            if hits == 0:
-                continue
-            for i in range(SIDE):
-                lower, upper = where[t, 0] * SIDE + i, where[t, 1] * SIDE + j
-                if row[i] == entry and lower < upper:
-                    first = min(first, lower * count + upper)
-    return first
-
-
-@kernel(
-    "void(f4[:,:,:,::1], b1[:,::1], f4[:,:,::1], f4[:,:,::1], i8[:,::1], f4[:,:,::1], "
-    "f4, f4, f4, i8, f4[:,::1])"
-)
-def differentiate(
-    panels: Floats,
-    tied: Flags,
-    tiles: Floats,
-    target: Floats,
-    where: Indices,
-    weights: Floats,
-    scale: np.float32,
-    factor: np.float32,
-    correction: np.float32,
-    pair: int,
-    gradient: Floats,
-) -> None:
-    """Gradient by the rows, ``dx_i = sum_j G_ij sign(x_i - x_j)`` with sign(0) = 0.
-
-    It is taken as ``2 sum_j G_ij [x_i > x_j] - sum_j G_ij``, which for rows without equal entries
-    is the same; in columns with equal entries those count half.
-
-    Args:
-        panels: the rows,
-        tied: (groups, 8) and the columns that have equal entries.
-        tiles, target, where, weights, scale: as in :func:`compare`.
-        factor: G is the weighted error times this,
-        correction: and for one pair this is added.
-        pair: i N + j of that pair i < j.
-        gradient: (N, d), written.
-    """
-    wide_vectors()
-    larger = np.zeros_like(panels)  # sum_j G_ij [x_i > x_j]
-    every = np.zeros((len(panels), SIDE), np.float32)  # sum_j G_ij
-    by_tile = np.empty((SIDE, SIDE), np.float32)
-    turned = np.empty((SIDE, SIDE), np.float32)
-    for t in range(len(where)):
-        lanes, others, weight = where[t]
-        by_distance(tiles[t], target[t], weights[weight], scale, factor, by_tile)
-        i, j = pair // len(gradient) - lanes * SIDE, pair % len(gradient) - others * SIDE
-        if 0 <= i < SIDE and 0 <= j < SIDE:
-            by_tile[j, i] += correction
-            if lanes == others:
-                by_tile[i, j] += correction
-        add_larger(panels[lanes], panels[others], by_tile, tied, larger[lanes], every[lanes])
-        if lanes != others:
-            turn(by_tile, turned)
-            add_larger(panels[others], panels[lanes], turned, tied, larger[others], every[others])
-    for block in range(len(panels)):
-        part = gradient[block * SIDE : (block + 1) * SIDE]
-        for lane in range(part.shape[0]):
-            for column in range(part.shape[1]):
-                group, place = column // GROUP, column % GROUP
-                part[lane, column] = TWO * larger[block, group, place, lane] - every[block, lane]
-
-
-@jit
-def by_distance(
-    distances: Floats,
-    target: Floats,
-    weights: Floats,
-    scale: np.float32,
-    factor: np.float32,
-    result: Floats,
-) -> None:
-    for j in range(SIDE):
-        for i in range(SIDE):
-            error = target[j, i] - distances[j, i] * scale
-            result[j, i] = weights[j, i] * error * factor
-
-
-@jit
-def turn(tile: Floats, result: Floats) -> None:
-    for i in range(SIDE):
-        for j in range(SIDE):
-            result[i, j] = tile[j, i]
-
-
-@jit
-def add_larger(
-    lanes: Floats,
-    others: Floats,
-    by_tile: Floats,
-    tied: Flags,
-    larger: Floats,
-    every: Floats,
-) -> None:
-    """Adds ``sum_j G_ij [x_i > x_j]`` and ``sum_j G_ij`` over the rows j of a block."""
-    wide_vectors()
-    weights = by_tile.reshape(SIDE // GROUP, GROUP, SIDE)
-    for m in range(SIDE // GROUP):
-        weight = weights[m]
-        for i in range(SIDE):
-            total = ZERO
-            for j in range(GROUP):
-                total += weight[j, i]
-            every[i] += total
-    for group in range(len(lanes)):
-        x, sums = lanes[group], larger[group]
-        y = others[group].reshape(GROUP, SIDE // GROUP, GROUP)
-        for m in range(SIDE // GROUP):
-            weight = weights[m]
-            for column in range(GROUP):
-                for i in range(SIDE):
-                    total = ZERO
-                    for j in range(GROUP):
-                        total = total + weight[j, i] if x[column, i] > y[column, m, j] else total
-                    sums[column, i] += total
-                if tied[group, column]:
-                    for i in range(SIDE):
-                        total = ZERO
-                        for j in range(GROUP):
-                            equal = x[column, i] == y[column, m, j]
-                            total = total + HALF * weight[j, i] if equal else total
-                        sums[column, i] += total

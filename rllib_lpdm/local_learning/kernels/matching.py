@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from rllib_lpdm.local_learning.kernels import loops
 from rllib_lpdm.local_learning.kernels.compilation import compile_kernels
-from rllib_lpdm.local_learning.kernels.loops import GROUP, SIDE, TINY, Floats
-from rllib_lpdm.local_learning.kernels.ties import columns_with_equal_entries
+from rllib_lpdm.local_learning.kernels.gradient import differentiate
+from rllib_lpdm.local_learning.kernels.loops import SIDE, TINY, Floats
 from rllib_lpdm.local_learning.kernels.tiles import tiles_of
 from rllib_lpdm.local_learning.kernels.values import guidance
 from rllib_lpdm.local_learning.layers import parameter_gradients
@@ -59,8 +59,7 @@ class KernelMatching:
         if self._tiles.pairs == 0:
             return None
         where, weights, blocks, _ = self._tiles
-        rows, panels, tiles, of_tile = self._buffers(inputs)
-        highest = loops.measure(rows, where, weights, panels, tiles, of_tile)
+        _, tiles, highest, _ = loops.measure(_array(inputs), where, weights)
         (largest,) = self._shards.combined([highest], "max")
         if error is not None:
             (highest,) = self._shards.combined([np.abs(error).max(initial=0.0)], "max")
@@ -92,8 +91,9 @@ class KernelMatching:
     ) -> LayerMatch:
         where, weights, _, pairs = self._tiles
         combined = self._shards.combined
-        rows, panels, tiles, of_tile = self._buffers(outputs)
-        (largest,) = combined([loops.measure(rows, where, weights, panels, tiles, of_tile)], "max")
+        rows = _array(outputs)
+        panels, tiles, highest, pair = loops.measure(rows, where, weights)
+        (largest,) = combined([highest], "max")
         if not (math.isfinite(largest) and math.isfinite(target.largest)):
             error = np.full_like(tiles, NAN) if keep_error else None
             return LayerMatch(NAN, torch.full_like(outputs, NAN), error, NAN)
@@ -106,22 +106,22 @@ class KernelMatching:
         if pairs == 1 or loss == 0.0:
             gradient = torch.zeros_like(outputs)
         else:
-            first = loops.find(tiles, where, of_tile, largest, len(rows))
-            (pair,) = combined([first], "min")
+            (pair,) = combined([pair if highest == largest else len(rows) ** 2], "min")
             factor = -scale / loss
-            gradient = torch.empty_like(outputs)
-            loops.differentiate(
-                panels,
-                columns_with_equal_entries(rows),
-                tiles,
-                target.tiles,
-                where,
-                weights,
-                scale,
-                factor,
-                -factor * products / largest,
-                int(pair),
-                gradient.numpy(),
+            correction = -factor * products / largest
+            gradient = torch.from_numpy(
+                differentiate(
+                    rows,
+                    panels,
+                    tiles,
+                    target.tiles,
+                    where,
+                    weights,
+                    scale,
+                    factor,
+                    correction,
+                    int(pair),
+                )
             )
         error = target.tiles - tiles * np.float32(scale) if keep_error else None
         if vanishes and keep_error:
@@ -134,10 +134,7 @@ class KernelMatching:
         """Sums over all rows of what this process's pairs, and then all processes', contribute."""
         return self._shards.summed(parameter_gradients(layer, inputs, output_gradient))
 
-    def _buffers(self, rows: Tensor) -> tuple[Floats, Floats, Floats, Floats]:
-        """The rows, and room for what :func:`~...loops.measure` writes."""
-        where, _, blocks, _ = self._tiles
-        array = rows.detach().contiguous().numpy()
-        panels = np.empty((blocks, -(-array.shape[1] // GROUP), GROUP, SIDE), np.float32)
-        tiles = np.empty((len(where), SIDE, SIDE), np.float32)
-        return array, panels, tiles, np.empty(len(where), np.float32)
+
+def _array(rows: Tensor) -> Floats:
+    array: Floats = rows.detach().contiguous().numpy()
+    return array
