@@ -73,21 +73,23 @@ def _draw_setting(axes: Axes, points: Points, name: str, scale: str, palette: Pa
     numbers = all(_is_number(value) for value in values if value is not None)
     choices = [] if numbers else sorted({_text(value) for value in values})
     last = max(rung for *_, rung, _ in points)
+    alike: dict[tuple[str, str, float], list[tuple[float, float]]] = {}
     for (study, number, rung, cell), value in zip(points, values, strict=True):
         if numbers and value is None:
             continue  # a default that is no number
         x = float(value) if numbers and value is not None else choices.index(_text(value))
-        color = palette.line(Series(cell.method))["color"]
         alpha = 0.8 if rung == last else 0.25
         mark = "*" if number == study.winner else "s" if number == 0 else "o"
-        face = "none" if mark == "s" else color
-        size = {"*": 60, "s": 22, "o": 9}[mark]
+        alike.setdefault((cell.method, mark, alpha), []).append((x, cell.score or 0.0))
+    for (method, mark, alpha), places in alike.items():
+        color = palette.line(Series(method))["color"]
+        xs, ys = zip(*places, strict=True)
         axes.scatter(
-            x,
-            cell.score or 0.0,
-            s=size,
+            xs,
+            ys,
+            s={"*": 60, "s": 22, "o": 9}[mark],
             marker=mark,
-            facecolors=face,
+            facecolors="none" if mark == "s" else color,
             edgecolors=INK if mark == "*" else color,
             linewidths=0.6,
             alpha=alpha,

@@ -141,9 +141,9 @@ def test_a_single_seed_has_a_line_and_no_band(tmp_path, panels):
     assert not axes.collections
 
 
-def test_without_steps_there_are_curves_by_iterations_only(tmp_path):
-    picture = learning_curves(grouped([cell([1.0, 2.0])]), "learning_curves", "", tmp_path)
-    assert set(picture.panels[0].versions) == {
+def test_without_steps_there_are_curves_by_iterations_only(tmp_path, panels):
+    learning_curves(grouped([cell([1.0, 2.0])]), "learning_curves", "", tmp_path)
+    assert set(panels) == {
         "every seed",
         "raw score, by iterations",
         "normalised score, by iterations",

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from rllib_lpdm.analysis.report import analyse
 from rllib_lpdm.analysis.results import read_results
+from rllib_lpdm.analysis.tables import markdown
 from rllib_lpdm.publish import main as publish_main
 from rllib_lpdm.report import main as report_main
 from rllib_lpdm.results.published import publish, read_published
@@ -62,10 +64,8 @@ def test_a_published_cell_is_the_finished_cell_in_float32(grid, tmp_path):
 def test_a_report_of_published_cells_has_the_tables_of_their_folder(grid, tmp_path):
     (grid / "CartPole-v1_reinforce_frozen_s0" / "run.json").unlink()
     publish(grid, tmp_path / "out")
-    reports = {folder: tmp_path / f"report-of-{folder.name}" for folder in (grid, tmp_path / "out")}
-    for folder, report in reports.items():
-        assert report_main([str(folder), "--output", str(report)]) == 0
-    tables = [(report / "table1.md").read_text() for report in reports.values()]
+    reports = [analyse(folder) for folder in (grid, tmp_path / "out")]
+    tables = [markdown(report.scores, report.with_paper) for report in reports]
     assert tables[0] == tables[1]
 
 
