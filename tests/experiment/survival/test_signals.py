@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 
 from rllib_lpdm import tune
 from rllib_lpdm.experiment import signals
@@ -98,8 +99,9 @@ def resume_line(output):
 def disturbed(file, reference, tmp_path_factory):
     """One run whose driver is killed, interrupted and terminated before it may end.
 
-    At the first end one cell is finished, one has a checkpoint and one has not begun. Terminated
-    is this process, which spares the start of another one.
+    At the first end one cell is finished, one has a checkpoint and one has not begun. Killed is one
+    that has joined the tests' Ray, interrupted one with a Ray of its own, and terminated is this
+    process: the start of each of these takes seconds.
     """
     home = tmp_path_factory.mktemp("disturbed")
     folder = home / "small"
@@ -112,7 +114,8 @@ def disturbed(file, reference, tmp_path_factory):
     words = [sys.executable, "-m", "rllib_lpdm.tune", str(file), "--output", str(home)]
     words += ["--max-concurrent", "1", "--wandb", "disabled"]
 
-    with driver(words, home / "killed") as killed:
+    joining = ["--address", ray.get_runtime_context().gcs_address]
+    with driver([*words, *joining], home / "killed") as killed:
         killed.wait_until(
             lambda: status(first) == "finished" and progress_of(second),
             "one cell was finished and the next had a checkpoint",
@@ -122,7 +125,7 @@ def disturbed(file, reference, tmp_path_factory):
         seen.refusal = io.StringIO()
         with redirect_stderr(seen.refusal):
             seen.refused = run_here(file, home, "--resume")
-        running = killed.processes
+        running = family(os.getpid())
         os.kill(killed.pid, signal.SIGKILL)
         killed.end()
         with timed(seen, "kill"):
