@@ -29,6 +29,8 @@ def termination_as_interrupt() -> Iterator[list[int]]:
         if not received:
             patience.start()
         received.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's shell starts with "&"
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, terminate)

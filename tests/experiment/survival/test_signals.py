@@ -194,3 +194,13 @@ def test_a_signal_ends_a_run_soon_with_its_status_and_the_line_that_goes_on(dist
 
 def test_a_killed_driver_s_cells_stop_soon(disturbed):
     assert disturbed.seconds["kill"] < BOUND
+
+
+def test_sigterm_is_an_interrupt_also_where_the_shell_has_made_sigint_ignored():
+    with (
+        ignored(signal.SIGINT),
+        pytest.raises(KeyboardInterrupt),
+        signals.termination_as_interrupt() as received,
+    ):
+        signal.raise_signal(signal.SIGTERM)
+    assert received == [signal.SIGTERM]
