@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from rllib_lpdm.experiment import resources
+from rllib_lpdm.experiment import resources, signals
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.queue import TrialWatch
 from rllib_lpdm.experiment.resources import REPORTS, report_interval
+from rllib_lpdm.experiment.signals import termination_as_interrupt
 from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.experiment.trackers.follower import CellFollower
 from rllib_lpdm.experiment.trainable import CellTrainable
@@ -92,7 +93,8 @@ class HoursApart(CellTrainable):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
-def test_a_signal_ends_a_cell_soon_though_its_next_report_is_hours_away(tmp_path):
+def test_a_signal_ends_a_cell_soon_though_its_next_report_is_hours_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(signals, "GRACE", 600.0)  # then it would end the tests
     cell = Cell("CartPole-v1", "ppo", "bp", 0, SETTINGS.model_copy(update={"iterations": 10**6}))
     job = {"cells": {cell.name: cell}, "folder": tmp_path, "command": "", "session": "one"}
     watch = TrialWatch([cell], job, Progress([cell], {}, io.StringIO()), CellFollower(None))
@@ -101,10 +103,12 @@ def test_a_signal_ends_a_cell_soon_though_its_next_report_is_hours_away(tmp_path
     def interrupt():
         wait_until(lambda: progress_of(folder) > 8, "it had checkpoints")
         sent.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    run_trials(job, watch, trainable=HoursApart)
+    with termination_as_interrupt() as received:
+        run_trials(job, watch, trainable=HoursApart)
+    assert received == [signal.SIGTERM]
     assert time.monotonic() - sent[0] < 60  # on a busy machine
     done = progress_of(folder)
     time.sleep(2)

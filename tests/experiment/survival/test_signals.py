@@ -101,7 +101,7 @@ def disturbed(file, reference, tmp_path_factory):
 
     At the first end one cell is finished, one has a checkpoint and one has not begun. Killed is one
     that has joined the tests' Ray, interrupted one with a Ray of its own, and terminated is this
-    process: the start of each of these takes seconds.
+    process, which trains itself: the start of another one takes seconds.
     """
     home = tmp_path_factory.mktemp("disturbed")
     folder = home / "small"
@@ -153,12 +153,12 @@ def disturbed(file, reference, tmp_path_factory):
         redirect_stderr(io.StringIO()) as errors,
     ):
         patch.setattr(signals, "GRACE", 600.0)  # then it would end the tests
-        seen.status["SIGTERM"] = tune.main(resume_line(seen.output["SIGINT"]))
+        seen.status["SIGTERM"] = tune.main([*resume_line(seen.output["SIGINT"]), *HERE])
     seen.seconds["SIGTERM"] = time.monotonic() - seen.terminated_at
     seen.output["SIGTERM"] = errors.getvalue()
     seen.left["SIGTERM"] = list(trainers(cells, family(os.getpid())))
 
-    seen.resumed = tune.main([*resume_line(seen.output["SIGTERM"]), *HERE])
+    seen.resumed = tune.main(resume_line(seen.output["SIGTERM"]))
     return seen
 
 
