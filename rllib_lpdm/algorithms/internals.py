@@ -5,11 +5,13 @@ one place to mend. What is used of torch in this way is in :mod:`rllib_lpdm.loca
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import gymnasium as gym
 import ray
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.learner_group import LearnerGroup
@@ -62,8 +64,31 @@ def stay_silent_on_the_api_stack(config: AlgorithmConfig) -> None:
     log_once(f"{config.algo_class.__name__}_on_new_api_stack")
 
 
+@contextmanager
+def seeded_without_compiler() -> Iterator[None]:
+    """Where RLlib seeds torch, a flag is set without importing torch's compiler for it.
+
+    ``torch.use_deterministic_algorithms`` tells the compiler too, which is not used here, and which
+    takes a second to import in every process.
+    """
+    original = torch.use_deterministic_algorithms
+
+    def lighter(mode: bool) -> None:
+        torch.set_deterministic_debug_mode("error" if mode else "default")
+
+    torch.use_deterministic_algorithms = lighter  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms = original
+
+
 class FolderlessAlgorithm(Algorithm):
     """RLlib's, without an empty folder in the home for every algorithm that is built."""
+
+    def setup(self, config: Any) -> None:
+        with seeded_without_compiler():
+            super().setup(config)
 
     def _setup_logdir(self) -> None:
         if self._storage:
@@ -74,6 +99,10 @@ class FolderlessAlgorithm(Algorithm):
 
 class OneModuleLearner(TorchLearner):
     """RLlib's, without DistributedDataParallel, and with its count of updates by name."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        with seeded_without_compiler():
+            super().__init__(**kwargs)
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Nothing: DistributedDataParallel averages gradients of autograd, which are not used."""

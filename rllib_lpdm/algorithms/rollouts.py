@@ -35,7 +35,7 @@ from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
 from rllib_lpdm.algorithms.distributions import action_distribution
 from rllib_lpdm.algorithms.environments import EnvironmentMaker
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.internals import registered_environment
+from rllib_lpdm.algorithms.internals import registered_environment, seeded_without_compiler
 from rllib_lpdm.algorithms.module import Policy
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.algorithms.threads import single_threaded
@@ -58,7 +58,8 @@ class EpisodeRunner(EnvRunner, Checkpointable):
     num_env_steps_sampled_lifetime: int
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        super().__init__(config=config, **kwargs)
+        with seeded_without_compiler():
+            super().__init__(config=config, **kwargs)
         self.worker_index: int = kwargs.get("worker_index") or 0
         self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
         self._calls_back = any(map(self._uses_callback, EPISODE_CALLBACKS))

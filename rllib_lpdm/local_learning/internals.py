@@ -4,6 +4,7 @@ A new version may change it: ``tests/local_learning/test_internals.py`` then say
 the one place to mend.
 """
 
+import inspect
 from typing import Final
 
 import torch
@@ -76,3 +77,9 @@ def conv2d_backward(
 
 # ``Adam.step()`` spends most of a small layer's time on bookkeeping around this kernel.
 fused_adam: Final = torch._fused_adam_
+
+# torch wraps these so that its compiler leaves them alone, and imports it for that: a second of
+# every process.
+add_param_group: Final = inspect.unwrap(torch.optim.Adam.add_param_group)
+state_dict: Final = inspect.unwrap(torch.optim.Adam.state_dict)
+load_state_dict: Final = inspect.unwrap(torch.optim.Adam.load_state_dict)

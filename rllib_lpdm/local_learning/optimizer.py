@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rllib_lpdm.local_learning.internals import fused_adam
+from rllib_lpdm.local_learning import internals
 
 
 class LayerAdam(torch.optim.Adam):
@@ -35,7 +35,7 @@ class LayerAdam(torch.optim.Adam):
         group = self.param_groups[0]
         beta1, beta2 = group["betas"]
         self._counts += 1
-        fused_adam(
+        internals.fused_adam(
             group["params"],
             gradients,
             self._means,
@@ -51,6 +51,16 @@ class LayerAdam(torch.optim.Adam):
             maximize=False,
             grad_scale=None if divisor is None else self._divisor.fill_(divisor),
         )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        internals.add_param_group(self, param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = internals.state_dict(self)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        internals.load_state_dict(self, state_dict)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores a copied, unpickled or loaded state, which need not have made a step."""

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -92,9 +93,12 @@ def stopped(ray_session, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def continued(stopped, helped):
-    """What a remote runner's process, which has trained nothing, makes of the checkpoints."""
+    """What a remote runner's process makes of the checkpoints, and its modules."""
     (results,) = helped.env_runner_group.foreach_env_runner(
-        lambda runner: [_continue(checkpoint, 3 - first) for *_, first, checkpoint in stopped],
+        lambda runner: (
+            [_continue(checkpoint, 3 - first) for *_, first, checkpoint in stopped],
+            set(sys.modules),
+        ),
         remote_worker_ids=[2],
         local_env_runner=False,
     )
@@ -114,8 +118,15 @@ def test_stopping_at_a_report_and_continuing_in_another_process_equals_never_sto
     stopped, continued, number
 ):
     rows, state, first, _ = stopped[number]
-    assert continued[number][0] == rows[3 * first :]
-    assert_same_weights(continued[number][1], state)
+    continued_rows, continued_state = continued[0][number]
+    assert continued_rows == rows[3 * first :]
+    assert_same_weights(continued_state, state)
+
+
+@pytest.mark.slow
+def test_a_process_that_plays_saves_and_learns_does_not_import_torchs_compiler(continued):
+    assert "rllib_lpdm.algorithms.learner" in continued[1]
+    assert "torch._dynamo" not in continued[1]
 
 
 @pytest.mark.parametrize("number", range(len(RUNS)))
