@@ -15,10 +15,12 @@ from rllib_lpdm.results.published import read_runs
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"
 GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
+SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
+FOLDERS = [GRID, CALIBRATION, OTHERS, SEARCH, TUNED, TWO_RATES]
 METHODS = "methods=[bp, lpdm, lpdm_guided, frozen]"
 
 
-@pytest.mark.parametrize("folder", [GRID, CALIBRATION, OTHERS], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_published_file_has_its_sum(folder):
     lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
@@ -28,6 +30,7 @@ def test_every_published_file_has_its_sum(folder):
         "runs.jsonl",
         "scores.csv",
         "versions.txt",
+        *(["search.json"] if folder == SEARCH else []),
     }
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
@@ -39,14 +42,24 @@ def test_all_that_is_published_is_small():
 
 
 def test_tuning_seeds_and_test_seeds_are_apart():
-    assert all(run.seed >= 1000 for run in read_runs(CALIBRATION).values())
-    assert all(run.seed < 1000 for run in read_runs(GRID).values())
+    for folder in (CALIBRATION, SEARCH):
+        assert all(run.seed >= 1000 for run in read_runs(folder).values())
+    for folder in (GRID, OTHERS, TUNED, TWO_RATES):
+        assert all(run.seed < 1000 for run in read_runs(folder).values())
 
 
-def test_the_published_grid_has_the_settings_of_its_file_and_no_others():
-    experiment = load_experiment(ROOT / "tune_configs" / "grid.yaml", [METHODS])
+@pytest.mark.parametrize(
+    ("folder", "file", "changes"),
+    [
+        (GRID, "grid.yaml", [METHODS]),
+        (TUNED, "search-tuned.yaml", []),
+        (TWO_RATES, "two_rates.yaml", []),
+    ],
+)
+def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, file, changes):
+    experiment = load_experiment(ROOT / "tune_configs" / file, changes)
     cells = {cell.name: cell for cell in experiment.cells()}
-    for name, run in read_runs(GRID).items():
+    for name, run in read_runs(folder).items():
         settings = own_settings(run.algorithm, run.settings)
         assert settings.of_training() == cells[name].settings.of_training(), name
 
@@ -56,6 +69,9 @@ def test_the_documentation_shows_the_report_of_the_published_grid():
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert markdown(report.scores, with_paper=True).strip() in shown
     assert claims_markdown(report.claims).strip() in shown
+    of_search = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    assert markdown(analyse(TUNED).scores).strip() in of_search
+    assert markdown(analyse(TWO_RATES, baseline="frozen").scores).strip() in of_search
 
 
 def test_a_published_cell_trained_again_has_the_published_rows():
