@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"
 GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
 SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
-FOLDERS = [GRID, CALIBRATION, OTHERS, SEARCH, TUNED, TWO_RATES]
+READINGS = PUBLISHED / "readings"
+FOLDERS = [GRID, CALIBRATION, OTHERS, SEARCH, TUNED, TWO_RATES, READINGS]
 METHODS = "methods=[bp, lpdm, lpdm_guided, frozen]"
 
 
@@ -42,7 +43,7 @@ def test_all_that_is_published_is_small():
 
 
 def test_tuning_seeds_and_test_seeds_are_apart():
-    for folder in (CALIBRATION, SEARCH):
+    for folder in (CALIBRATION, SEARCH, READINGS):
         assert all(run.seed >= 1000 for run in read_runs(folder).values())
     for folder in (GRID, OTHERS, TUNED, TWO_RATES):
         assert all(run.seed < 1000 for run in read_runs(folder).values())
