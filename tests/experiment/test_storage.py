@@ -155,7 +155,10 @@ def killed(bucket, grid, ray_session):
 
     def begun():
         assert process.poll() is None, process.communicate()
-        second = read_run(folder / grid.cells[1].name)
+        try:
+            second = read_run(folder / grid.cells[1].name)
+        except OSError:  # s3fs: it was replaced between its size and its content
+            return False
         return second and second["checkpoints"] and second["status"] == "running"
 
     try:

@@ -17,9 +17,10 @@ import ray
 
 from rllib_lpdm import tune
 from rllib_lpdm.experiment import signals
+from rllib_lpdm.results.iterations import IterationWriter
 from tests.experiment.files import read_run
 from tests.experiment.processes import family, needs_proc, trainers, wait_until
-from tests.experiment.survival.runs import CELLS, HERE, meanwhile, run_here
+from tests.experiment.survival.runs import CELLS, HERE, run_here
 from tests.experiment.traces import contents, progress_of, status, trace
 
 pytestmark = [pytest.mark.slow, needs_proc]
@@ -139,20 +140,21 @@ def disturbed(file, reference, tmp_path_factory):
             seen.output["SIGINT"] = interrupted.output()
             seen.left["SIGINT"] = [one for one in interrupted.processes if one.alive()]
 
-    done = total()
+    append = IterationWriter.append
 
-    def terminate():
-        wait_until(lambda: total() > done, "a cell went on")
-        seen.terminated_at = time.monotonic()
-        os.kill(os.getpid(), signal.SIGTERM)
+    def append_and_terminate(writer, rows):
+        append(writer, rows)
+        if not hasattr(seen, "terminated_at"):
+            seen.terminated_at = time.monotonic()
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with (
         pytest.MonkeyPatch.context() as patch,
         ignored(signal.SIGTERM),
-        meanwhile(terminate),
         redirect_stderr(io.StringIO()) as errors,
     ):
         patch.setattr(signals, "GRACE", 600.0)  # then it would end the tests
+        patch.setattr(IterationWriter, "append", append_and_terminate)
         seen.status["SIGTERM"] = tune.main([*resume_line(seen.output["SIGINT"]), *HERE])
     seen.seconds["SIGTERM"] = time.monotonic() - seen.terminated_at
     seen.output["SIGTERM"] = errors.getvalue()
