@@ -16,17 +16,7 @@ from tests.cluster.files import CLUSTER, ROOT
 from tests.experiment.processes import family, needs_proc
 
 pytestmark = needs_proc
-JOINING = "import ray; ray.init(address='auto')"
-GRID = """
-import sys
-import ray
-from rllib_lpdm import tune
-
-status = tune.main(sys.argv[1:])
-ray.init(address="auto", log_to_driver=False)
-assert sum(node["Alive"] for node in ray.nodes()) == 2
-raise SystemExit(status)
-"""
+JOINING = "import ray; ray.init(address='auto'); print(sum(n['Alive'] for n in ray.nodes()))"
 
 
 def free_port():
@@ -146,7 +136,7 @@ def test_a_driver_without_the_token_is_refused(hosts):
 @pytest.mark.slow
 def test_a_grid_whose_driver_is_on_the_head_runs_on_the_worker(hosts):
     ended = hosts.head.run(
-        *(sys.executable, "-c", GRID, "tune_configs/debug.yaml"),
+        *(sys.executable, "-m", "rllib_lpdm.tune", "tune_configs/debug.yaml"),
         *("--set", "in_process=false", "--set", "settings.iterations=2"),
         *("--address", "auto", "--output", hosts.folder / "results", "--resume"),
         RAY_ADDRESS=hosts.address,
@@ -154,3 +144,7 @@ def test_a_grid_whose_driver_is_on_the_head_runs_on_the_worker(hosts):
     )
     assert ended.returncode == 0, ended.stderr
     assert "[1/1]" in ended.stdout
+    after = hosts.head.run(
+        *(sys.executable, "-c", JOINING), RAY_ADDRESS=hosts.address, RAY_AUTH_MODE="token"
+    )
+    assert after.stdout.split() == ["2"]  # the cluster is left as it was
