@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"
 GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
 SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
-READINGS = PUBLISHED / "readings"
-FOLDERS = [GRID, CALIBRATION, OTHERS, SEARCH, TUNED, TWO_RATES, READINGS]
+READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
+FOLDERS = [GRID, CALIBRATION, OTHERS, SEARCH, TUNED, TWO_RATES, READINGS, UNSCALED]
 METHODS = "methods=[bp, lpdm, lpdm_guided, frozen]"
 
 
@@ -45,7 +45,7 @@ def test_all_that_is_published_is_small():
 def test_tuning_seeds_and_test_seeds_are_apart():
     for folder in (CALIBRATION, SEARCH, READINGS):
         assert all(run.seed >= 1000 for run in read_runs(folder).values())
-    for folder in (GRID, OTHERS, TUNED, TWO_RATES):
+    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED):
         assert all(run.seed < 1000 for run in read_runs(folder).values())
 
 
@@ -53,6 +53,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
     ("folder", "file", "changes"),
     [
         (GRID, "grid.yaml", [METHODS]),
+        (UNSCALED, "grid_unscaled.yaml", [METHODS]),
         (TUNED, "search-tuned.yaml", []),
         (TWO_RATES, "two_rates.yaml", []),
     ],
@@ -65,11 +66,12 @@ def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, f
         assert settings.of_training() == cells[name].settings.of_training(), name
 
 
-def test_the_documentation_shows_the_report_of_the_published_grid():
-    report = analyse(GRID, with_paper=True)
+def test_the_documentation_shows_the_reports_of_what_is_published():
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert markdown(report.scores, with_paper=True).strip() in shown
-    assert claims_markdown(report.claims).strip() in shown
+    for folder in (GRID, UNSCALED):
+        report = analyse(folder, with_paper=True)
+        assert markdown(report.scores, with_paper=True).strip() in shown
+        assert claims_markdown(report.claims).strip() in shown
     of_search = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
     assert markdown(analyse(TUNED).scores).strip() in of_search
     assert markdown(analyse(TWO_RATES, baseline="frozen").scores).strip() in of_search
