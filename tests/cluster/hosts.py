@@ -1,4 +1,4 @@
-"""Hosts on one machine: network namespaces with addresses of their own, joined by cables."""
+"""Two hosts on one machine: network namespaces with addresses of their own, joined by a cable."""
 
 import os
 import secrets
@@ -34,26 +34,18 @@ def require_namespaces():
         pytest.skip(f"network namespaces cannot be made here ({error}); run as root on Linux")
 
 
-class Hosts:
-    """A head, and two workers with a cable each to it, each with one CPU, running Ray with a token.
-
-    Attributes:
-        head: its name.
-        workers: their names.
-        address: of the head's Ray.
-    """
+class TwoHosts:
+    """A head and a worker host, each with one CPU, running Ray with token authentication."""
 
     def __init__(self, folder):
         tag = secrets.token_hex(2)
-        self.head = f"head{tag}"
-        self.workers = [f"work{tag}{i}" for i in range(2)]
-        self._cables = {worker: f"v{tag}{i}" for i, worker in enumerate(self.workers)}
+        self.head, self.worker = f"head{tag}", f"work{tag}"
+        self._cable = f"v{tag}a"
         self._folder = folder
         self._short = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # socket paths are limited
         subnet = f"10.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}"
         self.address = f"{subnet}.1:{PORT}"
-        hosts = (self.head, *self.workers)
-        self._addresses = {host: f"{subnet}.{i}" for i, host in enumerate(hosts, 1)}
+        self._addresses = {self.head: f"{subnet}.1", self.worker: f"{subnet}.2"}
         self.env = os.environ | IMPATIENT | {"RAY_AUTH_MODE": "token"}
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
@@ -61,29 +53,41 @@ class Hosts:
         self.env.pop("RAY_ADDRESS", None)
 
     def __enter__(self):
+        ends = {self.head: self._cable, self.worker: f"{self._cable[:-1]}b"}
         try:
-            for host in self._addresses:
+            for host in ends:
                 _ip("netns", "add", host)
+            first, second = ends.values()
+            _ip("link", "add", first, "type", "veth", "peer", "name", second)
+            for host, end in ends.items():
+                _ip("link", "set", end, "netns", host)
+                _ip("-n", host, "addr", "add", f"{self._addresses[host]}/24", "dev", end)
+                _ip("-n", host, "link", "set", end, "up")
                 _ip("-n", host, "link", "set", "lo", "up")
-            for worker, cable in self._cables.items():
-                end = f"{cable}e"
-                _ip("link", "add", cable, "type", "veth", "peer", "name", end)
-                self._plug(cable, self.head, worker)
-                self._plug(end, worker, self.head)
-            options = ("--head", f"--port={PORT}", "--include-dashboard=false")
-            self._start({self.head: (*options, f"--temp-dir={self._short}")})
-            self._start(dict.fromkeys(self.workers, (f"--address={self.address}",)))
+            self.start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *exception):
-        for host in (*self.workers, self.head):
+        for host in (self.worker, self.head):
             if (NAMESPACES / host).exists():
                 self.kill(host)
                 _ip("netns", "del", host)
         shutil.rmtree(self._short, ignore_errors=True)
+
+    def start(self):
+        """Connects the hosts and starts Ray on those where it does not run."""
+        _ip("-n", self.head, "link", "set", self._cable, "up")
+        if not self.pids(self.head):
+            self._start(
+                self.head,
+                *("--head", f"--port={PORT}", "--include-dashboard=false"),
+                f"--temp-dir={self._short}",
+            )
+        if not self.pids(self.worker):
+            self._start(self.worker, f"--address={self.address}")
 
     def run(self, host, *command, **options):
         """Starts a command on a host."""
@@ -98,8 +102,6 @@ class Hosts:
 
     def trained(self, host, cell_folders):
         """The cells that a host trains, each with its process."""
-        if not any((folder / "iterations.csv").exists() for folder in cell_folders):
-            return {}  # soon said, to those who wait
         found = trainers(cell_folders, [process(pid) for pid in self.pids(host)])
         return {folder: training[0] for folder, training in found.items()}
 
@@ -114,27 +116,20 @@ class Hosts:
 
         wait_until(empty, f"nothing ran on {host}", timeout=30)
 
-    def cut(self, worker):
-        """Pulls the cable between the head and a worker."""
-        _ip("-n", self.head, "link", "set", self._cables[worker], "down")
+    def cut(self):
+        """Pulls the cable between the hosts."""
+        _ip("-n", self.head, "link", "set", self._cable, "down")
 
-    def _plug(self, end, host, other):
-        _ip("link", "set", end, "netns", host)
-        addresses = (self._addresses[host], "peer", self._addresses[other])
-        _ip("-n", host, "addr", "add", *addresses, "dev", end)
-        _ip("-n", host, "link", "set", end, "up")
-
-    def _start(self, options):
-        """Starts Ray on hosts, side by side, each with options of its own."""
-        starting = {}
-        for host, own in options.items():
-            words = (RAY, "start", f"--node-ip-address={self._addresses[host]}", "--num-cpus=1")
-            log = (self._folder / f"{host}.log").open("w")
-            starting[host] = self.run(
-                host, *words, "--disable-usage-stats", *own, stdout=log, stderr=subprocess.STDOUT
-            )
-        for host, command in starting.items():
-            assert command.wait(600) == 0, (self._folder / f"{host}.log").read_text()
+    def _start(self, host, *options):
+        log = (self._folder / f"{host}.log").open("a")
+        started = self.run(
+            host,
+            *(RAY, "start", f"--node-ip-address={self._addresses[host]}", "--num-cpus=1"),
+            *("--disable-usage-stats", *options),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        assert started.wait(600) == 0, Path(log.name).read_text()
 
 
 def _ip(*words):
