@@ -1,6 +1,7 @@
 """The gradient of a function of pairwise L1 distances, in the loops' panels and tiles.
 
-What these functions call is in this file, since numba's cache notices no change of another one.
+What these functions call is in this file, since numba's cache notices no change of another one;
+whoever changes ``room`` or ``wide_vectors`` in ``compilation`` touches this file too.
 """
 
 from typing import Final

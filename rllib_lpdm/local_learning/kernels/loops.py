@@ -15,7 +15,8 @@ the innermost, and eight terms are added before anything goes into memory. Where
 the compiler knows the distance of the rows in memory, and keeps no address of each. All sums are
 taken in an order that depends on the shapes alone.
 
-What these functions call is in this file, since numba's cache notices no change of another one.
+What these functions call is in this file, since numba's cache notices no change of another one;
+whoever changes ``room`` or ``wide_vectors`` in ``compilation`` touches this file too.
 """
 
 from typing import Final
