@@ -1,3 +1,4 @@
+import gc
 import os
 
 # Before torch is imported, here and in every process that a test starts: small tensors gain nothing
@@ -19,6 +20,7 @@ def ray_session():
         log_to_driver=False,
     )
     yield
+    gc.collect()  # else another thread may do it while Ray shuts down, which ends the process
     ray.shutdown()
 
 

@@ -1,5 +1,6 @@
 """Ray for an experiment: in this process alone, on this machine, or on a cluster."""
 
+import gc
 import logging
 import os
 import sys
@@ -64,4 +65,7 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
     try:
         yield address is not None
     finally:
+        # Tune leaves references to objects of Ray in cycles. Collected by another thread (W&B's)
+        # while Ray shuts down, one of them would end this process.
+        gc.collect()
         ray.shutdown()
