@@ -321,29 +321,32 @@ def python(package, **environment):
     return int(number), updates
 
 
-@pytest.mark.slow
-def test_a_read_only_home_and_package_cost_a_compilation_and_no_bits(tmp_path):
-    package = tmp_path / "package"
+def package_in(folder, ignore=None):
+    """A copy of the package, which numba's cache of its own belongs to."""
     source = Path(rllib_lpdm.__file__).parent
-    shutil.copytree(source, package / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    caches = list(package.rglob("kernels"))
-    for folder in caches:
-        (folder / "__pycache__").write_text("where numba would make a folder")
-    nowhere = tmp_path / "file"
+    shutil.copytree(source, folder / source.name, ignore=ignore)
+    return next(folder.rglob("kernels"))
+
+
+@pytest.mark.slow
+def test_read_only_folders_and_a_generic_processor_cost_a_compilation_and_no_results(tmp_path):
+    package, nowhere = tmp_path / "package", tmp_path / "file"
+    loops = package_in(package, shutil.ignore_patterns("__pycache__"))
+    (loops / "__pycache__").write_text("where numba would make a folder")
     nowhere.write_text("no folder")
     home = {"HOME": str(nowhere), "XDG_CACHE_HOME": str(nowhere), "TMPDIR": str(tmp_path)}
-    assert python(package, **home) == (len(compilation._entries), updated())
+    number, _ = python(package, NUMBA_CPU_NAME="generic", **home)
+    assert number == len(compilation._entries)
 
 
 @pytest.mark.slow
-def test_a_generic_processor_gives_the_same_results_and_a_warm_cache_the_same_bits(tmp_path):
-    source = Path(rllib_lpdm.__file__).parent.parent
-    generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
-    number, bits = python(source, **generic)
-    assert number == len(compilation._entries)
-    damaged = next(tmp_path.rglob("*.nbi"))
+def test_of_a_damaged_cache_only_what_is_damaged_is_compiled_and_to_the_same_bits(tmp_path):
+    bits = updated()  # the cache is there now
+    loops = package_in(tmp_path)
+    code = compilation._entries[0][0].py_func.__code__
+    damaged = next(loops.rglob(f"*.{code.co_name}-{code.co_firstlineno}.*.nbi"))
     damaged.write_bytes(damaged.read_bytes()[:20])
-    assert python(source, **generic) == (1, bits)
+    assert python(tmp_path) == (1, bits)
 
 
 def test_a_full_disk_costs_a_compilation_and_leaves_no_cache(tmp_path, monkeypatch):
