@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 
 # Before torch is imported, here and in every process that a test starts: small tensors gain nothing
 # from threads, and several processes of several threads each wait for one another.
@@ -22,6 +23,14 @@ def ray_session():
     yield
     gc.collect()  # else another thread may do it while Ray shuts down, which ends the process
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _interrupts():
+    """A test that trains by Tune's own call leaves Tune's handler of Ctrl-C behind."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

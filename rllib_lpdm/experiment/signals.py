@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 GRACE = 60.0  # seconds
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # here or by Tune
 
 
 @contextmanager
@@ -16,6 +17,9 @@ def termination_as_interrupt() -> Iterator[list[int]]:
 
     Tune stops at the first SIGINT, and the second one ends the process at once. Where SIGTERM has
     ended Ray's processes too, so that Tune waits in vain, this one ends after GRACE seconds.
+
+    Afterwards signals are handled as before; Tune leaves its own handlers, which would keep the
+    next Ctrl-C for the run that has ended.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -33,9 +37,12 @@ def termination_as_interrupt() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    signal.signal(signal.SIGTERM, terminate)
     try:
         yield received
     finally:
         patience.cancel()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if handler is not None:  # it was none of Python's
+                signal.signal(number, handler)
