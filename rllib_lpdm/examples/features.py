@@ -1,11 +1,12 @@
 """What hidden layers do to a fixed batch of observations while they learn.
 
-A policy head learns on features that the local loss moves under it. Four figures of the last
+A policy head learns on features that the local loss moves under it. Five figures of the last
 hidden layer's outputs on 256 observations, which no update changes, say how far they move: the
-share of saturated outputs, their change in ten iterations, the distance error, and what the head
-makes of them. Trained are two settings of PPO on CartPole, the whole iteration as one batch and
-minibatches of 64, and two deviations of REINFORCE on InvertedPendulum, each by ``lpdm`` and by
-``bp``.
+share of saturated outputs, their spread, their change in ten iterations, the distance error, and
+what the head makes of them. Trained are two settings of PPO on CartPole, the whole iteration as one
+batch and minibatches of 64, and two deviations of REINFORCE on InvertedPendulum, each by ``lpdm``
+and by ``bp``; and REINFORCE on CartPole with distances that are divided by their maximum alone, by
+``lpdm`` and with guidance, at one rate and with hidden layers slower than the head.
 
 It takes some minutes, prints the means of each quarter and writes ``features.svg``.
 """
@@ -29,25 +30,32 @@ PPO: dict[str, Any] = {"episodes_per_iteration": 1, "num_epochs": 4}
 MEASURES = {
     "episode_return": "return",
     "saturated": "share saturated",
+    "spread": "spread of the features",
     "change": f"change in {EVERY} iterations",
     "distance_error": "distance error",
     "head": "spread of the head",
 }
+COLOURS = {"lpdm": "C0", "bp": "C1", "lpdm_guided": "C2"}
 Array = NDArray[np.float32]
 
 
-def cases() -> dict[str, LocalConfig]:
-    """The configs that are compared, by environment and setting."""
+def cases() -> dict[str, tuple[LocalConfig, tuple[str, str]]]:
+    """The configs that are compared, by environment and setting, and the methods."""
     cartpole, pendulum = "CartPole-v1", "InvertedPendulum-v4"
     whole = PPOConfig().environment(cartpole).training(**SHARED, **PPO, minibatch_size=10**6)
     split = PPOConfig().environment(cartpole).training(**SHARED, **PPO, minibatch_size=64)
     narrow = ReinforceConfig().environment(pendulum).training(**SHARED, action_std=0.5)
     wide = ReinforceConfig().environment(pendulum).training(**SHARED, action_std=1.0)
+    plain = ReinforceConfig().environment(cartpole).training(**SHARED, scaling="none")
+    slow = plain.copy(copy_frozen=False).training(lr=5e-3, hidden_lr=7e-5)
+    with_bp, guided = ("lpdm", "bp"), ("lpdm", "lpdm_guided")
     return {
-        "CartPole, PPO, whole batch": whole,
-        "CartPole, PPO, minibatches of 64": split,
-        "InvertedPendulum, REINFORCE, deviation 0.5": narrow,
-        "InvertedPendulum, REINFORCE, deviation 1.0": wide,
+        "CartPole, PPO, whole batch": (whole, with_bp),
+        "CartPole, PPO, minibatches of 64": (split, with_bp),
+        "InvertedPendulum, REINFORCE, deviation 0.5": (narrow, with_bp),
+        "InvertedPendulum, REINFORCE, deviation 1.0": (wide, with_bp),
+        "CartPole, REINFORCE, scaling none": (plain, guided),
+        "CartPole, REINFORCE, scaling none, two rates": (slow, guided),
     }
 
 
@@ -92,6 +100,7 @@ def measured(config: LocalConfig, iterations: int) -> pd.DataFrame:
                 "iteration": algo.iterations_done,
                 "episode_return": np.mean([row["episode_return"] for row in algo.iteration_rows]),
                 "saturated": np.mean(np.abs(features) > SATURATED),
+                "spread": features.std(axis=0).mean(),
                 "change": np.abs(features - before).mean(),
                 "distance_error": np.sqrt(np.mean((distances(features) - wanted) ** 2)),
                 "head": head.std(axis=0).mean(),
@@ -114,17 +123,20 @@ def draw(curves: dict[tuple[str, str], pd.DataFrame], path: Path) -> None:
             for (case, method), frame in curves.items():
                 if case == name:
                     smooth = frame[measure].rolling(5, min_periods=1).mean()
-                    axes[row, column].plot(frame.iteration, smooth, label=method, linewidth=1.2)
+                    axes[row, column].plot(
+                        frame.iteration, smooth, COLOURS[method], label=method, linewidth=1.2
+                    )
             axes[row, 0].set_ylabel(MEASURES[measure], fontsize=8)
-    axes[0, 0].legend(fontsize=8)
+    colours = {line.get_label(): line for axis in axes[0] for line in axis.lines}
+    axes[0, 0].legend(handles=colours.values(), fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     start(__doc__)
     curves = {}
-    for name, config in cases().items():
-        for method in ("lpdm", "bp"):
+    for name, (config, methods) in cases().items():
+        for method in methods:
             trained = config.copy(copy_frozen=False).training(method=method).debugging(seed=0)
             curves[name, method] = frame = measured(trained, ITERATIONS)
             quarters = frame.groupby(np.arange(len(frame)) * 4 // len(frame)).mean()

@@ -2,7 +2,9 @@
 
 import inspect
 
+import gymnasium as gym
 import pytest
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.learner.learner_group import LearnerGroup
@@ -45,6 +47,12 @@ def test_a_connector_that_was_asked_for_is_noticed(part):
     else:
         method(**{f"{part}_connector": lambda *arguments: FlattenObservations()})
     assert internals.has_connectors(made), f"the config keeps connectors elsewhere: {PLACE}"
+
+
+def test_a_seed_still_makes_torch_deterministic():
+    torch.use_deterministic_algorithms(False)
+    config(seed=0).build_learner(env=gym.make("CartPole-v1"))
+    assert torch.are_deterministic_algorithms_enabled(), f"RLlib seeds in another way: {PLACE}"
 
 
 @pytest.mark.parametrize(
