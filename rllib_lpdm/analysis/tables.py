@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 
 import pandas as pd
 
 from rllib_lpdm.analysis.aggregates import Aggregate
-from rllib_lpdm.analysis.claims import Finding
+from rllib_lpdm.analysis.claims import LOCOMOTION, Finding
 from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.scores import Place, Score, Speed, grouped
 from rllib_lpdm.analysis.statistics import end_score, measures
@@ -214,15 +214,19 @@ class Block:
 def paper_layout(scores: Sequence[Score], with_paper: bool = False) -> list[Block]:
     """The scores as in the paper: environments side by side, algorithms and methods below.
 
+    Its four locomotion tasks stand in a block of their own.
+
     With the paper's numbers every method it has gets two more lines, those numbers and ours less
     the paper's.
     """
     table = {(score.place, score.series): score for score in scores}
     environments = list(dict.fromkeys(place.environment for place, _ in table))
     blocks = []
-    for start in range(0, len(environments), WIDTH):
-        side_by_side = environments[start : start + WIDTH]
-        blocks.append(Block(side_by_side, list(_lines(table, side_by_side, with_paper))))
+    for _, alike in groupby(environments, LOCOMOTION.__contains__):
+        names = list(alike)
+        for start in range(0, len(names), WIDTH):
+            side_by_side = names[start : start + WIDTH]
+            blocks.append(Block(side_by_side, list(_lines(table, side_by_side, with_paper))))
     return blocks
 
 
