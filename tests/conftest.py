@@ -1,4 +1,3 @@
-import gc
 import os
 import signal
 
@@ -9,6 +8,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import gymnasium as gym
 import pytest
 import ray
+
+from rllib_lpdm.experiment.session import leave_ray
+from rllib_lpdm.experiment.signals import HANDLED
 
 
 @pytest.fixture(scope="session")
@@ -21,16 +23,17 @@ def ray_session():
         log_to_driver=False,
     )
     yield
-    gc.collect()  # else another thread may do it while Ray shuts down, which ends the process
-    ray.shutdown()
+    leave_ray()
 
 
 @pytest.fixture(autouse=True)
-def _interrupts():
-    """A test that trains by Tune's own call leaves Tune's handler of Ctrl-C behind."""
-    before = signal.getsignal(signal.SIGINT)
+def _signals():
+    """A test that trains by Tune's own call leaves Tune's handlers behind."""
+    before = {number: signal.getsignal(number) for number in HANDLED}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        if handler is not None:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, product
+from itertools import product
 
 import pandas as pd
 
@@ -214,7 +214,7 @@ class Block:
 def paper_layout(scores: Sequence[Score], with_paper: bool = False) -> list[Block]:
     """The scores as in the paper: environments side by side, algorithms and methods below.
 
-    Its four locomotion tasks stand in a block of their own.
+    Its four locomotion tasks (v4) stand in a block of their own, the last.
 
     With the paper's numbers every method it has gets two more lines, those numbers and ours less
     the paper's.
@@ -222,8 +222,8 @@ def paper_layout(scores: Sequence[Score], with_paper: bool = False) -> list[Bloc
     table = {(score.place, score.series): score for score in scores}
     environments = list(dict.fromkeys(place.environment for place, _ in table))
     blocks = []
-    for _, alike in groupby(environments, LOCOMOTION.__contains__):
-        names = list(alike)
+    for locomotion in (False, True):
+        names = [name for name in environments if (name in LOCOMOTION) is locomotion]
         for start in range(0, len(names), WIDTH):
             side_by_side = names[start : start + WIDTH]
             blocks.append(Block(side_by_side, list(_lines(table, side_by_side, with_paper))))

@@ -6,7 +6,7 @@ share of saturated outputs, their spread, their change in ten iterations, the di
 what the head makes of them. Trained are two settings of PPO on CartPole, the whole iteration as one
 batch and minibatches of 64, and two deviations of REINFORCE on InvertedPendulum, each by ``lpdm``
 and by ``bp``; and REINFORCE on CartPole with distances that are divided by their maximum alone, by
-``lpdm`` and with guidance, at one rate and with hidden layers slower than the head.
+``lpdm`` and with guidance, at one rate and with a faster head on slower hidden layers.
 
 It takes some minutes, prints the means of each quarter and writes ``features.svg``.
 """

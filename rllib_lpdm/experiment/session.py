@@ -65,7 +65,20 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
     try:
         yield address is not None
     finally:
-        # Tune leaves references to objects of Ray in cycles. Collected by another thread (W&B's)
-        # while Ray shuts down, one of them would end this process.
+        leave_ray()
+
+
+def leave_ray() -> None:
+    """``ray.shutdown()``, during which no thread collects garbage.
+
+    Tune leaves references to Ray's objects in cycles. Where another thread, such as W&B's, collects
+    one of them while Ray shuts down, Ray ends this process.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
         gc.collect()
+    finally:
         ray.shutdown()
+        if enabled:
+            gc.enable()

@@ -18,8 +18,8 @@ def termination_as_interrupt() -> Iterator[list[int]]:
     Tune stops at the first SIGINT, and the second one ends the process at once. Where SIGTERM has
     ended Ray's processes too, so that Tune waits in vain, this one ends after GRACE seconds.
 
-    Afterwards signals are handled as before; Tune leaves its own handlers, which would keep the
-    next Ctrl-C for the run that has ended.
+    Afterwards signals are handled as when it was entered; Tune leaves its own handlers, which would
+    keep the next Ctrl-C for the run that has ended.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -44,5 +44,7 @@ def termination_as_interrupt() -> Iterator[list[int]]:
     finally:
         patience.cancel()
         for number, handler in before.items():
-            if handler is not None:  # it was none of Python's
+            if (
+                handler is not None and signal.getsignal(number) is not handler
+            ):  # None: not Python's
                 signal.signal(number, handler)

@@ -49,10 +49,11 @@ def test_a_connector_that_was_asked_for_is_noticed(part):
     assert internals.has_connectors(made), f"the config keeps connectors elsewhere: {PLACE}"
 
 
-def test_a_seed_still_makes_torch_deterministic():
-    torch.use_deterministic_algorithms(False)
+def test_a_seed_still_makes_torch_deterministic_by_the_function_that_is_replaced(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", modes.append)
     config(seed=0).build_learner(env=gym.make("CartPole-v1"))
-    assert torch.are_deterministic_algorithms_enabled(), f"RLlib seeds in another way: {PLACE}"
+    assert modes == ["error"], f"RLlib seeds in another way: {PLACE}"
 
 
 @pytest.mark.parametrize(

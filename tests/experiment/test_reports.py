@@ -106,10 +106,8 @@ def test_a_signal_ends_a_cell_soon_though_its_next_report_is_hours_away(tmp_path
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    handler = signal.getsignal(signal.SIGINT)
     with termination_as_interrupt() as received:
         run_trials(job, watch, trainable=HoursApart)
-    assert signal.getsignal(signal.SIGINT) is handler
     assert received == [signal.SIGTERM]
     assert time.monotonic() - sent[0] < 60  # on a busy machine
     done = progress_of(folder)

@@ -1,4 +1,4 @@
-"""Ray is left such that nothing of it can end the process later."""
+"""How a run leaves Ray."""
 
 import subprocess
 import sys

@@ -1,12 +1,14 @@
 """Cells under Tune: which is next, and what the driver does for each."""
 
 import io
+import signal
 
 import pytest
 
 from rllib_lpdm.benchmarks.grid import _Stub, grid_of
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.queue import TrialWatch
+from rllib_lpdm.experiment.signals import HANDLED, termination_as_interrupt
 from rllib_lpdm.experiment.trackers.follower import CellFollower
 from rllib_lpdm.experiment.trials import run_trials
 
@@ -33,3 +35,14 @@ def test_cells_begin_in_the_order_of_the_experiment(tmp_path):
     run_trials(job, watch, max_concurrent=1, trainable=_Stub)
     assert begun.names == [cell.name for cell in cells]
     assert watch.ended == set(begun.names)
+
+
+def test_after_a_run_under_tune_signals_are_handled_as_before(tmp_path):
+    (cell,) = grid_of(1)
+    job = {"cells": {cell.name: cell}, "folder": tmp_path}
+    watch = TrialWatch([cell], job, Begun([cell]), CellFollower(None))
+    before = [signal.getsignal(number) for number in HANDLED]
+    with termination_as_interrupt():
+        run_trials(job, watch, trainable=_Stub)
+        assert [signal.getsignal(number) for number in HANDLED] != before
+    assert [signal.getsignal(number) for number in HANDLED] == before

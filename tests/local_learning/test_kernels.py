@@ -344,7 +344,8 @@ def test_of_a_damaged_cache_only_what_is_damaged_is_compiled_and_to_the_same_bit
     bits = updated()  # the cache is there now
     loops = package_in(tmp_path)
     code = compilation._entries[0][0].py_func.__code__
-    damaged = next(loops.rglob(f"*.{code.co_name}-{code.co_firstlineno}.*.nbi"))
+    python_version = "py{}{}".format(*sys.version_info)
+    (damaged,) = loops.rglob(f"*.{code.co_name}-{code.co_firstlineno}.{python_version}.nbi")
     damaged.write_bytes(damaged.read_bytes()[:20])
     assert python(tmp_path) == (1, bits)
 

@@ -206,11 +206,3 @@ def test_sigterm_is_an_interrupt_also_where_the_shell_has_made_sigint_ignored():
     ):
         signal.raise_signal(signal.SIGTERM)
     assert received == [signal.SIGTERM]
-
-
-def test_after_a_run_signals_are_handled_as_before():
-    before = [signal.getsignal(number) for number in signals.HANDLED]
-    with signals.termination_as_interrupt():
-        for number in signals.HANDLED:
-            signal.signal(number, lambda *_: None)  # as Tune does, and leaves it
-    assert [signal.getsignal(number) for number in signals.HANDLED] == before
