@@ -17,8 +17,19 @@ PUBLISHED = ROOT / "published"
 GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
 SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
-FIRST = PUBLISHED / "grid-unscaled-first"
-FOLDERS = [GRID, CALIBRATION, OTHERS, SEARCH, TUNED, TWO_RATES, READINGS, UNSCALED, FIRST]
+FIRST, GRID_FIRST = PUBLISHED / "grid-unscaled-first", PUBLISHED / "grid-first"
+FOLDERS = [
+    GRID,
+    CALIBRATION,
+    OTHERS,
+    SEARCH,
+    TUNED,
+    TWO_RATES,
+    READINGS,
+    UNSCALED,
+    FIRST,
+    GRID_FIRST,
+]
 METHODS = "methods=[bp, lpdm, lpdm_guided, frozen]"
 
 
@@ -46,7 +57,7 @@ def test_all_that_is_published_is_small():
 def test_tuning_seeds_and_test_seeds_are_apart():
     for folder in (CALIBRATION, SEARCH, READINGS):
         assert all(run.seed >= 1000 for run in read_runs(folder).values())
-    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST):
+    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST, GRID_FIRST):
         assert all(run.seed < 1000 for run in read_runs(folder).values())
 
 
@@ -54,6 +65,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
     ("folder", "file", "changes"),
     [
         (GRID, "grid.yaml", [METHODS]),
+        (GRID_FIRST, "grid.yaml", [METHODS]),
         (UNSCALED, "grid_unscaled.yaml", [METHODS]),
         (FIRST, "grid_unscaled.yaml", [METHODS]),
         (TUNED, "search-tuned.yaml", []),
