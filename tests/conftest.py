@@ -1,5 +1,4 @@
 import os
-import signal
 
 # Before torch is imported, here and in every process that a test starts: small tensors gain nothing
 # from threads, and several processes of several threads each wait for one another.
@@ -10,7 +9,7 @@ import pytest
 import ray
 
 from rllib_lpdm.experiment.session import leave_ray
-from rllib_lpdm.experiment.signals import HANDLED
+from rllib_lpdm.experiment.signals import handlers_kept
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +28,8 @@ def ray_session():
 @pytest.fixture(autouse=True)
 def _signals():
     """A test that trains by Tune's own call leaves Tune's handlers behind."""
-    before = {number: signal.getsignal(number) for number in HANDLED}
-    yield
-    for number, handler in before.items():
-        if handler is not None:
-            signal.signal(number, handler)
+    with handlers_kept():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

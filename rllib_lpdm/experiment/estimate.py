@@ -120,7 +120,7 @@ def probe(cell: Cell) -> Probe:
         episodes = list(runner.rollout(policy, iteration, indices).values())
         update = learner.learn(episodes, iteration)
         taken = time.process_time() - started
-        if iteration > 0 or taken > PROBE_SECONDS:  # the first warms up
+        if iteration > 0:  # the first loads code, for longer than a short episode takes
             seconds += taken
             steps += sum(map(len, episodes))
         iteration += 1

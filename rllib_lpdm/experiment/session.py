@@ -79,6 +79,8 @@ def leave_ray() -> None:
     try:
         gc.collect()
     finally:
-        ray.shutdown()
-        if enabled:
-            gc.enable()
+        try:
+            ray.shutdown()
+        finally:
+            if enabled:
+                gc.enable()

@@ -18,8 +18,7 @@ def termination_as_interrupt() -> Iterator[list[int]]:
     Tune stops at the first SIGINT, and the second one ends the process at once. Where SIGTERM has
     ended Ray's processes too, so that Tune waits in vain, this one ends after GRACE seconds.
 
-    Afterwards signals are handled as when it was entered; Tune leaves its own handlers, which would
-    keep the next Ctrl-C for the run that has ended.
+    Afterwards signals are handled as when it was entered, see :func:`handlers_kept`.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -37,14 +36,25 @@ def termination_as_interrupt() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
+    with handlers_kept():
+        signal.signal(signal.SIGTERM, terminate)
+        try:
+            yield received
+        finally:
+            patience.cancel()
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Puts back the handlers of signals that were changed meanwhile; in the main thread only.
+
+    Tune leaves its own, which would keep the next Ctrl-C for the run that has ended.
+    """
     before = {number: signal.getsignal(number) for number in HANDLED}
-    signal.signal(signal.SIGTERM, terminate)
     try:
-        yield received
+        yield
     finally:
-        patience.cancel()
         for number, handler in before.items():
-            if (
-                handler is not None and signal.getsignal(number) is not handler
-            ):  # None: not Python's
+            changed = signal.getsignal(number) is not handler
+            if changed and handler is not None:  # None was set by other code than Python's
                 signal.signal(number, handler)

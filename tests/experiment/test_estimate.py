@@ -1,6 +1,7 @@
 """What a dry run says of a grid is true, and saying it starts and writes nothing."""
 
 import itertools
+from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
@@ -88,6 +89,13 @@ def test_of_an_environment_that_never_ends_a_part_is_measured(monkeypatch):
     monkeypatch.setitem(gym.registry, endless.id, endless)
     settings = CellSettings(iterations=4, hidden_sizes=[4])
     assert probe(Cell(endless.id, "reinforce", "lpdm", 0, settings)).seconds_per_step > 0
+
+
+def test_the_first_iteration_which_loads_code_is_not_reckoned(monkeypatch):
+    times = iter([0.0, 100.0, 100.0, 101.0])  # before and after two iterations
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(process_time=times.__next__))
+    found = probe(Cell("CartPole-v1", "reinforce", "bp", 0, CellSettings(**SMALL)))
+    assert 1 / 500 <= found.seconds_per_step < 0.2  # one second for 6 to 500 steps
 
 
 def test_cells_that_are_alike_are_measured_once(tmp_path, measured, monkeypatch):
