@@ -6,11 +6,10 @@ import json
 import os
 from pathlib import Path
 
-import ray
-
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.benchmarks import BENCHMARKS, Row
-from rllib_lpdm.cli import program
+from rllib_lpdm.cli import end, program
+from rllib_lpdm.experiment.session import leave_ray, start_ray
 from rllib_lpdm.results.messages import unknown_name
 
 
@@ -29,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(unknown_name(unknown[0], BENCHMARKS, "benchmark"))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    start_ray(num_cpus=1)
     rows: list[Row] = []
     print(HEADER, flush=True)
     with single_threaded():  # stock RLlib too, which would otherwise start more threads than cores
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
             for row in BENCHMARKS[name]():
                 rows.append(row)
                 print(_line(row), flush=True)
-    ray.shutdown()
+    leave_ray()
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     return 0
@@ -65,4 +64,4 @@ def _line(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

@@ -1,9 +1,11 @@
 """``rllib-lpdm COMMAND``: the command lines under one name."""
 
 import argparse
+import gc
 import importlib
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from rllib_lpdm import __version__
 from rllib_lpdm.results.messages import one_line, unknown_name
@@ -40,7 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command not in COMMANDS:
         parser.error(unknown_name(options.command, COMMANDS, "command"))
     status: int = importlib.import_module(f"rllib_lpdm.{options.command}").main(options.rest)
+    if arguments is None:  # the script ends with what this returns
+        end(status)
     return status
+
+
+def end(status: int) -> NoReturn:
+    """Ends the process of a command, without a last search for garbage in all that it has loaded.
+
+    That would take it most of a second.
+    """
+    gc.freeze()
+    raise SystemExit(status)
 
 
 def program(command: str) -> str:
@@ -78,4 +91,4 @@ def positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from rllib_lpdm.cli import add_import_option, complain, positive, program
+from rllib_lpdm.cli import add_import_option, complain, end, positive, program
 from rllib_lpdm.experiment.command import begin
 from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
@@ -112,4 +112,4 @@ def _video(text: str) -> Path:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.exchange import write_scores
 from rllib_lpdm.analysis.results import read_results
-from rllib_lpdm.cli import add_import_option, complain, positive, program
+from rllib_lpdm.cli import add_import_option, complain, end, positive, program
 from rllib_lpdm.experiment.command import begin
 from rllib_lpdm.experiment.export import export_cell
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
@@ -102,4 +102,4 @@ def _licence(text: str) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

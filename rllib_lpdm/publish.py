@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rllib_lpdm.cli import complain, program
+from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.published import publish
 from rllib_lpdm.results.storage import results_folder
@@ -30,4 +30,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.report import ReportError, analyse
-from rllib_lpdm.cli import complain, program
+from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.storage import StorageError, given_folder, is_remote
@@ -69,4 +69,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 from rllib_lpdm.analysis.paper import published
-from rllib_lpdm.cli import complain, program
+from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.experiment.cell import quiet_environments
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.preflight import check_environments, check_networks
@@ -105,4 +105,4 @@ def _say_winners(outcome: SearchOutcome) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.tables import score_table
-from rllib_lpdm.cli import add_import_option, complain, positive, program
+from rllib_lpdm.cli import add_import_option, complain, end, positive, program
 from rllib_lpdm.experiment.cell import quiet_environments
 from rllib_lpdm.experiment.estimate import plan
 from rllib_lpdm.experiment.folder import Begun, existing_runs
@@ -226,4 +226,4 @@ def cells_parser(command: str, description: str | None) -> argparse.ArgumentPars
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

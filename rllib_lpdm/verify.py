@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from rllib_lpdm.cli import add_import_option, complain, positive, program
+from rllib_lpdm.cli import add_import_option, complain, end, positive, program
 from rllib_lpdm.experiment.command import begin
 from rllib_lpdm.experiment.spec import EvaluationError, ExperimentError
 from rllib_lpdm.experiment.verification import (
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "folder",
         metavar="CELL_OR_FOLDER",
-        help="a cell's folder, an experiment's, a published table of curves, or a URL of one",
+        help="a cell's folder, an experiment's, a published folder, or a URL of one",
     )
     parser.add_argument(
         "--iterations",
@@ -140,4 +140,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end(main())

@@ -1,3 +1,4 @@
+import gc
 import os
 
 # Before torch is imported, here and in every process that a test starts: small tensors gain nothing
@@ -6,21 +7,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import gymnasium as gym
 import pytest
-import ray
 
-from rllib_lpdm.experiment.session import leave_ray
+from rllib_lpdm.experiment.session import leave_ray, start_ray
 from rllib_lpdm.experiment.signals import handlers_kept
 
 
 @pytest.fixture(scope="session")
 def ray_session():
     """Ray on this machine, with CPUs enough for a few small actors; one for all tests."""
-    ray.init(
-        num_cpus=4,
-        include_dashboard=False,
-        logging_level="ERROR",
-        log_to_driver=False,
-    )
+    start_ray(num_cpus=4)
     yield
     leave_ray()
 
@@ -42,3 +37,12 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that no process ends with a long one by itself."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """What was loaded and collected stays to the end: no search for garbage looks through it."""
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.freeze()

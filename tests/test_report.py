@@ -99,7 +99,7 @@ def test_a_folder_without_cells_is_refused_in_a_line(tmp_path, capsys, content):
 
 
 def test_a_missing_folder_is_refused_by_name(tmp_path, capsys):
-    assert "nowhere is not a folder" in refused(capsys, tmp_path / "nowhere")
+    assert "nowhere: there is no such folder" in refused(capsys, tmp_path / "nowhere")
 
 
 def test_a_baseline_that_no_cell_has_is_refused_with_those_there_are(tmp_path, capsys):

@@ -199,3 +199,6 @@ def test_where_nothing_is_recorded_that_is_said(tmp_path, capsys):
     assert "holds no cells" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([str(tmp_path / "file")]) == 2
+    assert "is not a folder" in capsys.readouterr().err

@@ -8,10 +8,14 @@ import math
 from typing import Any, Protocol
 
 import gymnasium as gym
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from rllib_lpdm.local_learning.kernels import compile_kernels
+from rllib_lpdm.local_learning.kernels.acting import bounded
 
 Array = NDArray[Any]
 
@@ -97,6 +101,8 @@ class FixedGaussian:
         self._shape = space.shape
         self._dtype = space.dtype
         self._flat = len(space.shape) == 1 and space.dtype == np.float32
+        self._compiled = self._flat and not numba.config.DISABLE_JIT
+        compile_kernels()
         self._low = space.low.ravel()
         self._high = space.high.ravel()
         self._log_normaliser = self.size * (math.log(std) + 0.5 * math.log(2.0 * math.pi))
@@ -114,6 +120,10 @@ class FixedGaussian:
         return outputs
 
     def to_env(self, action: Any) -> Any:
+        if (
+            self._compiled
+        ):  # a step of HalfCheetah-v4 would spend a twentieth of its time in numpy's
+            return bounded(action, self._low, self._high)
         clipped = np.maximum(action, self._low)
         np.minimum(clipped, self._high, clipped)
         return clipped if self._flat else clipped.reshape(self._shape).astype(self._dtype)

@@ -29,6 +29,7 @@ from rllib_lpdm.analysis.settings import HOW_RUN
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
+from rllib_lpdm.results.messages import no_folder
 from rllib_lpdm.results.published import is_published
 from rllib_lpdm.results.search import SearchRecord
 
@@ -185,7 +186,7 @@ def _is_needed(column: str) -> bool:
 def _experiments(folder: Path) -> tuple[Path, list[Path]]:
     """The experiment to report, and those of the appendices in or beside its folder."""
     if not folder.is_dir():
-        raise ReportError(f"{folder} is not a folder")
+        raise ReportError(no_folder(folder))
     if _holds_cells(folder):
         beside = [folder.parent / name for name in APPENDICES if name != folder.name]
         found = [path for path in beside if path.is_dir() and _holds_cells(path)]

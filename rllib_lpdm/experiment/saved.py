@@ -23,7 +23,7 @@ from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
 from rllib_lpdm.results.checkpoints import best_iteration, checkpoints, read_arrays
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, cell_folders
-from rllib_lpdm.results.messages import fault, one_line, shown, unknown_name
+from rllib_lpdm.results.messages import fault, no_folder, one_line, shown, unknown_name
 from rllib_lpdm.results.record import RecordError, RunRecord
 
 Array = NDArray[Any]
@@ -92,7 +92,7 @@ class SavedWeights:
 
 def _read_record(folder: Path) -> RunRecord:
     if not folder.is_dir():
-        raise EvaluationError(f"{folder}: there is no such folder")
+        raise EvaluationError(no_folder(folder))
     try:
         run = RunRecord.read(folder)
     except RecordError as error:

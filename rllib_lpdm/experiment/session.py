@@ -51,13 +51,10 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     print(f"joining the Ray cluster at {address}" if address else "starting Ray", flush=True)
     try:
-        ray.init(
-            address=address or "local",  # else it would join any Ray that runs on this machine
-            num_cpus=None if address else num_cpus,
-            include_dashboard=None if address else False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        if address:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            start_ray(num_cpus)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ExperimentError(
             f"no Ray cluster at {address}: {error}" if address else f"Ray did not start: {error}"
@@ -66,6 +63,23 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
         yield address is not None
     finally:
         leave_ray()
+
+
+def start_ray(num_cpus: int | None = None) -> None:
+    """Ray on this machine, for this process alone, and quiet.
+
+    Args:
+        num_cpus: that it hands out; None for all.
+    """
+    # A process for each CPU, of which Tune uses none: its trials have variables of their own.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    ray.init(
+        address="local",  # else it would join any Ray that runs on this machine
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
 
 
 def leave_ray() -> None:

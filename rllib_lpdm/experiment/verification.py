@@ -17,7 +17,7 @@ from rllib_lpdm.experiment.session import session
 from rllib_lpdm.experiment.spec import Cell, EvaluationError, Experiment
 from rllib_lpdm.results.iterations import RETURN, Row, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, PUBLISHED_RUNS, RUN_FILE
-from rllib_lpdm.results.messages import described, one_line, shown
+from rllib_lpdm.results.messages import described, no_folder, one_line, shown
 from rllib_lpdm.results.published import (
     COLUMNS,
     PublishedError,
@@ -110,7 +110,7 @@ def recorded_cells(folder: Path) -> tuple[list[Recorded], dict[str, str]]:
     if is_published(folder):
         return _of_published(folder), {}
     if not folder.is_dir():
-        raise EvaluationError(f"{folder}: there is no such folder")
+        raise EvaluationError(no_folder(folder))
     runs, damaged = read_runs(folder)
     if not runs and not damaged:
         raise EvaluationError(f"{folder} holds no cells: no folder in it has a {RUN_FILE}")

@@ -3,6 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -26,6 +27,11 @@ def one_line(text: object, limit: int = 300) -> str:
 def described(error: BaseException) -> str:
     """An error's class and message on one line."""
     return f"{type(error).__name__}: {one_line(str(error), 1000)}"
+
+
+def no_folder(path: Path) -> str:
+    """What is wrong with a path that is not a folder's."""
+    return f"{path} is not a folder" if path.exists() else f"{path}: there is no such folder"
 
 
 def shown(value: object) -> str:

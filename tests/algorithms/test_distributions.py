@@ -2,6 +2,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from rllib_lpdm.algorithms.distributions import action_distribution
@@ -62,6 +65,14 @@ def test_only_the_environment_gets_the_clipped_action():
     action = np.array([5.0, -5.0, -5.0], np.float32)
     np.testing.assert_array_equal(distribution.to_env(action), [1.0, -0.5, 0.0])
     np.testing.assert_array_equal(action, [5.0, -5.0, -5.0])
+
+
+@given(arrays(np.float32, 3, elements=st.floats(width=32)))
+def test_a_single_precision_action_is_clipped_as_by_numpy_whatever_is_in_it(action):
+    space = gym.spaces.Box(np.float32([-1.0, -0.5, 0.0]), np.float32([1.0, 0.5, np.inf]))
+    clipped = action_distribution(space, STD).to_env(action)
+    assert clipped.dtype == np.float32
+    np.testing.assert_array_equal(clipped, np.clip(action, space.low, space.high))
 
 
 def test_a_discrete_space_that_starts_elsewhere_is_shifted_for_the_environment():

@@ -1,4 +1,4 @@
-"""The forward pass of a tanh network for one row, which is how a policy acts.
+"""What a policy does at every step: the forward pass of a tanh network for one row, and bounds.
 
 Every sum is taken in an order that depends on the sizes alone, and no product is fused with an
 addition, so that all processors give the same bits.
@@ -60,6 +60,16 @@ def forward(row: Floats, parameters: Floats, sizes: Indices) -> Floats:
             squash(y)
         x = y
     return x
+
+
+@kernel("f4[::1](f4[::1], f4[::1], f4[::1])")
+def bounded(action: Floats, low: Floats, high: Floats) -> Floats:
+    """A new array (d_y,) with the entries of an action between two bounds; NaN stays."""
+    inside = np.empty_like(action)
+    for i in range(len(action)):
+        x = low[i] if action[i] < low[i] else action[i]
+        inside[i] = high[i] if x > high[i] else x
+    return inside
 
 
 @jit
