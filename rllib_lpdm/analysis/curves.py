@@ -10,6 +10,7 @@ from rllib_lpdm.analysis.results import CellResult
 from rllib_lpdm.analysis.scores import Group, Groups
 from rllib_lpdm.analysis.statistics import Estimate, Floats, bootstrap, mean, smoothed
 from rllib_lpdm.results.columns import of_layers
+from rllib_lpdm.results.iterations import LENGTH
 
 POINTS = 200  # of a curve, at most
 PERCENTILES = 5, 95  # of an environment's smoothed scores: 0 and 1 of its normalised scores
@@ -49,6 +50,16 @@ def learning_curve(group: Group, axis: Axis) -> Curve:
         KeyError: a run has no column for the axis.
     """
     return _curve(group.cells, [smoothed(cell.returns) for cell in group.cells], axis)
+
+
+def episode_lengths(group: Group) -> Curve:
+    """The smoothed steps of the episodes of a group's runs over iterations.
+
+    Raises:
+        KeyError: a run has none recorded.
+    """
+    values = [smoothed(cell.columns[LENGTH]) for cell in group.cells]
+    return _curve(group.cells, values, "iterations")
 
 
 def distance_errors(group: Group) -> dict[int, Curve]:

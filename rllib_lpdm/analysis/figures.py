@@ -15,12 +15,14 @@ from rllib_lpdm.analysis.curves import (
     Axis,
     Curve,
     distance_errors,
+    episode_lengths,
     learning_curve,
     score_percentiles,
 )
 from rllib_lpdm.analysis.drawing import MUTED, Draw, Palette, Picture, make_picture
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import Groups, Place
+from rllib_lpdm.results.iterations import LENGTH
 
 
 def all_series(groups: Groups) -> list[Series]:
@@ -137,9 +139,8 @@ def learning_curves(groups: Groups, anchor: str, title: str, folder: Path) -> Pi
     percentiles = score_percentiles(groups)
     versions: dict[str, dict[str, Draw]] = {}
     axes_names: dict[str, Axis] = {"by iterations": "iterations"}
-    if all(
-        "env_steps" in c.columns for row in groups.values() for g in row.values() for c in g.cells
-    ):
+    recorded = _recorded(groups)
+    if "env_steps" in recorded:
         axes_names["by environment steps"] = "steps"
     for axis_name, axis in axes_names.items():
         for place, row in groups.items():
@@ -156,6 +157,15 @@ def learning_curves(groups: Groups, anchor: str, title: str, folder: Path) -> Pi
                     versions.setdefault("every seed", {})[_title(place)] = partial(
                         _draw_runs, curves=curves, palette=palette
                     )
+    if LENGTH in recorded:
+        versions["episode length, every seed"] = {
+            _title(place): partial(
+                _draw_runs,
+                curves={series: episode_lengths(group) for series, group in row.items()},
+                palette=palette,
+            )
+            for place, row in groups.items()
+        }
     order = sorted(versions, key=lambda name: not name.startswith("raw"))
     return make_picture(
         folder,
@@ -165,11 +175,18 @@ def learning_curves(groups: Groups, anchor: str, title: str, folder: Path) -> Pi
         "first runs have ended and the mean is over the others; by environment steps a curve ends "
         "with its first run. No band with a single seed. "
         "Normalised: 0 and 1 are the 5th and 95th percentile of all smoothed returns on the "
-        "environment.",
+        "environment. Episode length: steps, smoothed alike; where it pays not to fall, a long "
+        "stand and a fast walk can have the same return.",
         palette,
         {name: versions[name] for name in order},
         columns=len(dict.fromkeys(place.algorithm for place in groups)),
     )
+
+
+def _recorded(groups: Groups) -> set[str]:
+    """The columns that all runs have."""
+    cells = [cell for row in groups.values() for group in row.values() for cell in group.cells]
+    return set.intersection(*(set(cell.columns) for cell in cells))
 
 
 def _draw_curves(axes: Axes, curves: Mapping[Series, Curve], axis: Axis, palette: Palette) -> None:

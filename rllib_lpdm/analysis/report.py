@@ -28,6 +28,7 @@ from rllib_lpdm.analysis.search import (
 from rllib_lpdm.analysis.settings import HOW_RUN
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
+from rllib_lpdm.results.iterations import LENGTH
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.messages import no_folder
 from rllib_lpdm.results.published import is_published
@@ -180,7 +181,7 @@ def _gains(folder: Path, groups: Groups, search: SearchRecord | None) -> list[Ga
 
 
 def _is_needed(column: str) -> bool:
-    return metric_of(column)[0] in ("iteration", "env_steps", "seconds", "distance_error")
+    return metric_of(column)[0] in ("iteration", "env_steps", LENGTH, "seconds", "distance_error")
 
 
 def _experiments(folder: Path) -> tuple[Path, list[Path]]:

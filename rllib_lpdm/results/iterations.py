@@ -14,6 +14,7 @@ from rllib_lpdm.results.scores import Floats
 from rllib_lpdm.results.storage import write_whole
 
 RETURN = "episode_return"
+LENGTH = "episode_length"
 Row = Mapping[str, float]
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rllib_lpdm.results.columns import metric_of
-from rllib_lpdm.results.iterations import RETURN, read_columns
+from rllib_lpdm.results.iterations import LENGTH, RETURN, read_columns
 from rllib_lpdm.results.layout import (
     ITERATIONS_FILE,
     PLAN_FILE,
@@ -40,7 +40,7 @@ COLUMNS = {  # besides distance_error of each layer
     "iteration": "int32",
     "env_steps": "int64",
     RETURN: "float32",
-    "episode_length": "float32",
+    LENGTH: "float32",
     "seconds": "float32",
 }
 _OF_ONE_MACHINE = {"process", "session", "run_id", "failures", "checkpoints"}

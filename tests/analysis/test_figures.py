@@ -25,14 +25,15 @@ RANDOM = np.random.default_rng(0)
 
 
 def run(seed, length=60, **place):
-    """A run with steps and the distance errors of two layers."""
+    """A run with steps, episode lengths and the distance errors of two layers."""
     columns = {
         "env_steps": np.arange(1, length + 1) * 10,
+        "episode_length": np.full(length, 10.0 + seed),
         "distance_error_1": np.full(length, 0.1),
         "distance_error_2": np.full(length, 0.2),
     }
     if place["method"] == "bp":
-        columns = {"env_steps": columns["env_steps"]}
+        columns = {name: columns[name] for name in ("env_steps", "episode_length")}
     return cell(RANDOM.normal(size=length).cumsum(), columns, seed=seed, **place)
 
 
@@ -80,10 +81,13 @@ def test_every_figure_leaves_files_for_papers_and_a_panel_for_every_place(pictur
     assert [len(picture.panels) for picture in pictures] == [1, 4, 2, 2]
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     files = [folder.parent / file for picture in pictures for file in picture.files]
-    assert len(files) == 3 * (1 + 1 + 5 + 1)
+    assert len(files) == 3 * (1 + 1 + 6 + 1)
     for file in files:
         assert file.read_bytes().startswith(starts[file.suffix[1:]])
-    assert set(pictures[2].panels[0].versions) == {"every seed"} | {
+    assert set(pictures[2].panels[0].versions) == {
+        "every seed",
+        "episode length, every seed",
+    } | {
         f"{score} score, by {axis}"
         for score in ("raw", "normalised")
         for axis in ("iterations", "environment steps")
@@ -132,6 +136,13 @@ def test_every_seed_is_drawn_by_itself(groups, tmp_path, panels):
     assert len(axes.lines) == len(expected) == sum(len(group.cells) for group in row.values())
     for line, run in zip(axes.lines, expected, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), run)
+
+
+def test_episode_lengths_are_drawn_of_every_seed(groups, tmp_path, panels):
+    learning_curves(groups, "learning_curves", "Learning curves", tmp_path)
+    axes = drawn(panels["episode length, every seed"]["Hopper-v4, ppo"])
+    lengths = [line.get_ydata()[-1] for line in axes.lines]
+    np.testing.assert_allclose(lengths, [10.0, 11.0, 12.0] * 2)
 
 
 def test_a_single_seed_has_a_line_and_no_band(tmp_path, panels):
