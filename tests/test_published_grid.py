@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"
 GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
 SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
+OF_HOPPER = PUBLISHED / "search-hopper", PUBLISHED / "search-hopper-tuned"
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
 FIRST = PUBLISHED / "grid-unscaled-first"
 FOLDERS = [
@@ -26,6 +27,7 @@ FOLDERS = [
     SEARCH,
     TUNED,
     TWO_RATES,
+    *OF_HOPPER,
     READINGS,
     UNSCALED,
     FIRST,
@@ -43,7 +45,7 @@ def test_every_published_file_has_its_sum(folder):
         "runs.jsonl",
         "scores.csv",
         "versions.txt",
-        *(["search.json"] if folder == SEARCH else []),
+        *(["search.json"] if folder in (SEARCH, OF_HOPPER[0]) else []),
     }
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
@@ -55,9 +57,9 @@ def test_all_that_is_published_is_small():
 
 
 def test_tuning_seeds_and_test_seeds_are_apart():
-    for folder in (CALIBRATION, SEARCH, READINGS):
+    for folder in (CALIBRATION, SEARCH, READINGS, OF_HOPPER[0]):
         assert all(run.seed >= 1000 for run in read_runs(folder).values())
-    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST):
+    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST, OF_HOPPER[1]):
         assert all(run.seed < 1000 for run in read_runs(folder).values())
 
 
@@ -69,6 +71,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
         (FIRST, "grid_unscaled.yaml", [METHODS]),
         (TUNED, "search-tuned.yaml", []),
         (TWO_RATES, "two_rates.yaml", []),
+        (OF_HOPPER[1], "search-hopper-tuned.yaml", []),
     ],
 )
 def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, file, changes):
@@ -87,6 +90,7 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
         assert claims_markdown(report.claims).strip() in shown
     of_search = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
     assert markdown(analyse(TUNED).scores).strip() in of_search
+    assert markdown(analyse(OF_HOPPER[1]).scores).strip() in of_search
     assert markdown(analyse(TWO_RATES, baseline="frozen").scores).strip() in of_search
 
 
