@@ -103,8 +103,8 @@ class FixedGaussian:
         self._flat = len(space.shape) == 1 and space.dtype == np.float32
         self._compiled = self._flat and not numba.config.DISABLE_JIT
         compile_kernels()
-        self._low = space.low.ravel()
-        self._high = space.high.ravel()
+        self._low = space.low.flatten()  # copies: bounds out of Ray's store are read-only
+        self._high = space.high.flatten()
         self._log_normaliser = self.size * (math.log(std) + 0.5 * math.log(2.0 * math.pi))
 
     def noise(self, rng: np.random.Generator, steps: int) -> Array:
@@ -120,9 +120,7 @@ class FixedGaussian:
         return outputs
 
     def to_env(self, action: Any) -> Any:
-        if (
-            self._compiled
-        ):  # a step of HalfCheetah-v4 would spend a twentieth of its time in numpy's
+        if self._compiled:  # numpy's takes a twentieth of a step of HalfCheetah-v4
             return bounded(action, self._low, self._high)
         clipped = np.maximum(action, self._low)
         np.minimum(clipped, self._high, clipped)

@@ -21,7 +21,7 @@ from rllib_lpdm.analysis.curves import (
 )
 from rllib_lpdm.analysis.drawing import MUTED, Draw, Palette, Picture, make_picture
 from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Groups, Place
+from rllib_lpdm.analysis.scores import Group, Groups, Place
 from rllib_lpdm.results.iterations import LENGTH
 
 
@@ -139,8 +139,7 @@ def learning_curves(groups: Groups, anchor: str, title: str, folder: Path) -> Pi
     percentiles = score_percentiles(groups)
     versions: dict[str, dict[str, Draw]] = {}
     axes_names: dict[str, Axis] = {"by iterations": "iterations"}
-    recorded = _recorded(groups)
-    if "env_steps" in recorded:
+    if all(_all_have("env_steps", row) for row in groups.values()):
         axes_names["by environment steps"] = "steps"
     for axis_name, axis in axes_names.items():
         for place, row in groups.items():
@@ -157,15 +156,17 @@ def learning_curves(groups: Groups, anchor: str, title: str, folder: Path) -> Pi
                     versions.setdefault("every seed", {})[_title(place)] = partial(
                         _draw_runs, curves=curves, palette=palette
                     )
-    if LENGTH in recorded:
-        versions["episode length, every seed"] = {
-            _title(place): partial(
-                _draw_runs,
-                curves={series: episode_lengths(group) for series, group in row.items()},
-                palette=palette,
-            )
-            for place, row in groups.items()
-        }
+    lengths: dict[str, Draw] = {
+        _title(place): partial(
+            _draw_runs,
+            curves={series: episode_lengths(group) for series, group in row.items()},
+            palette=palette,
+        )
+        for place, row in groups.items()
+        if _all_have(LENGTH, row)
+    }
+    if lengths:
+        versions["episode length, every seed"] = lengths
     order = sorted(versions, key=lambda name: not name.startswith("raw"))
     return make_picture(
         folder,
@@ -183,10 +184,9 @@ def learning_curves(groups: Groups, anchor: str, title: str, folder: Path) -> Pi
     )
 
 
-def _recorded(groups: Groups) -> set[str]:
-    """The columns that all runs have."""
-    cells = [cell for row in groups.values() for group in row.values() for cell in group.cells]
-    return set.intersection(*(set(cell.columns) for cell in cells))
+def _all_have(column: str, row: Mapping[Series, Group]) -> bool:
+    """Whether all runs of a place have a column."""
+    return all(column in cell.columns for group in row.values() for cell in group.cells)
 
 
 def _draw_curves(axes: Axes, curves: Mapping[Series, Curve], axis: Axis, palette: Palette) -> None:

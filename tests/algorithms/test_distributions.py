@@ -69,10 +69,21 @@ def test_only_the_environment_gets_the_clipped_action():
 
 @given(arrays(np.float32, 3, elements=st.floats(width=32)))
 def test_a_single_precision_action_is_clipped_as_by_numpy_whatever_is_in_it(action):
-    space = gym.spaces.Box(np.float32([-1.0, -0.5, 0.0]), np.float32([1.0, 0.5, np.inf]))
+    low, high = np.float32([-1.0, -0.5, 0.0]), np.float32([1.0, 0.5, np.inf])
+    space = gym.spaces.Box(low, high)
+    space.low.flags.writeable = space.high.flags.writeable = False  # as out of Ray's store
     clipped = action_distribution(space, STD).to_env(action)
     assert clipped.dtype == np.float32
-    np.testing.assert_array_equal(clipped, np.clip(action, space.low, space.high))
+    expected = np.minimum(np.maximum(action, low), high)
+    np.testing.assert_array_equal(clipped, expected)
+    np.testing.assert_array_equal(np.signbit(clipped), np.signbit(expected))
+
+
+def test_an_action_of_another_length_than_the_space_is_refused():
+    space = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
+    for length in (0, 1, 9):
+        with pytest.raises(ValueError, match="as many entries"):
+            action_distribution(space, STD).to_env(np.zeros(length, np.float32))
 
 
 def test_a_discrete_space_that_starts_elsewhere_is_shifted_for_the_environment():

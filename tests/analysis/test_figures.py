@@ -145,6 +145,13 @@ def test_episode_lengths_are_drawn_of_every_seed(groups, tmp_path, panels):
     np.testing.assert_allclose(lengths, [10.0, 11.0, 12.0] * 2)
 
 
+def test_episode_lengths_are_drawn_in_the_places_where_all_runs_have_them(tmp_path, panels):
+    lacking = cell([1.0, 2.0], environment="Acrobot-v1", method="bp")
+    learning_curves(grouped([run(0, method="bp"), lacking]), "learning_curves", "", tmp_path)
+    assert list(panels["episode length, every seed"]) == ["CartPole-v1, ppo"]
+    assert len(panels["raw score, by iterations"]) == 2
+
+
 def test_a_single_seed_has_a_line_and_no_band(tmp_path, panels):
     learning_curves(grouped([run(0, method="bp")]), "learning_curves", "", tmp_path)
     axes = drawn(panels["raw score, by iterations"]["CartPole-v1, ppo"])

@@ -64,11 +64,17 @@ def forward(row: Floats, parameters: Floats, sizes: Indices) -> Floats:
 
 @kernel("f4[::1](f4[::1], f4[::1], f4[::1])")
 def bounded(action: Floats, low: Floats, high: Floats) -> Floats:
-    """A new array (d_y,) with the entries of an action between two bounds; NaN stays."""
+    """A new array (d_y,) with the entries of an action between two bounds; NaN stays.
+
+    Raises:
+        ValueError: there are not as many bounds as entries.
+    """
+    if not len(action) == len(low) == len(high):
+        raise ValueError("the action has not as many entries as the action space")
     inside = np.empty_like(action)
     for i in range(len(action)):
-        x = low[i] if action[i] < low[i] else action[i]
-        inside[i] = high[i] if x > high[i] else x
+        x = low[i] if action[i] <= low[i] else action[i]
+        inside[i] = high[i] if x >= high[i] else x
     return inside
 
 
