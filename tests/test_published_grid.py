@@ -19,7 +19,7 @@ GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration"
 SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
 OF_HOPPER = PUBLISHED / "search-hopper", PUBLISHED / "search-hopper-tuned"
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
-FIRST = PUBLISHED / "grid-unscaled-first"
+FIRST, GRID_FIRST = PUBLISHED / "grid-unscaled-first", PUBLISHED / "grid-first"
 FOLDERS = [
     GRID,
     CALIBRATION,
@@ -31,6 +31,7 @@ FOLDERS = [
     READINGS,
     UNSCALED,
     FIRST,
+    GRID_FIRST,
 ]
 METHODS = "methods=[bp, lpdm, lpdm_guided, frozen]"
 
@@ -59,7 +60,7 @@ def test_all_that_is_published_is_small():
 def test_tuning_seeds_and_test_seeds_are_apart():
     for folder in (CALIBRATION, SEARCH, READINGS, OF_HOPPER[0]):
         assert all(run.seed >= 1000 for run in read_runs(folder).values())
-    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST, OF_HOPPER[1]):
+    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST, GRID_FIRST, OF_HOPPER[1]):
         assert all(run.seed < 1000 for run in read_runs(folder).values())
 
 
@@ -67,6 +68,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
     ("folder", "file", "changes"),
     [
         (GRID, "grid.yaml", [METHODS]),
+        (GRID_FIRST, "grid.yaml", [METHODS]),
         (UNSCALED, "grid_unscaled.yaml", [METHODS]),
         (FIRST, "grid_unscaled.yaml", [METHODS]),
         (TUNED, "search-tuned.yaml", []),
