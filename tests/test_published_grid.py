@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"
 GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
 SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
-OF_HOPPER = PUBLISHED / "search-hopper", PUBLISHED / "search-hopper-tuned"
+OF_HOPPER = [PUBLISHED / f"search-hopper{which}" for which in ("", "-tuned", "-end")]
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
 FIRST, GRID_FIRST = PUBLISHED / "grid-unscaled-first", PUBLISHED / "grid-first"
 FOLDERS = [
@@ -61,7 +61,7 @@ def test_all_that_is_published_is_small():
 def test_tuning_seeds_and_test_seeds_are_apart():
     for folder in (CALIBRATION, SEARCH, READINGS, OF_HOPPER[0]):
         assert all(run.seed >= 1000 for run in read_runs(folder).values())
-    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST, GRID_FIRST, OF_HOPPER[1]):
+    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST, GRID_FIRST, *OF_HOPPER[1:]):
         assert all(run.seed < 1000 for run in read_runs(folder).values())
 
 
@@ -75,6 +75,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
         (TUNED, "search-tuned.yaml", []),
         (TWO_RATES, "two_rates.yaml", []),
         (OF_HOPPER[1], "search-hopper-tuned.yaml", []),
+        (OF_HOPPER[2], "search-hopper-end.yaml", []),
     ],
 )
 def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, file, changes):
@@ -94,6 +95,8 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
     of_search = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
     assert markdown(analyse(TUNED).scores).strip() in of_search
     assert markdown(analyse(OF_HOPPER[1]).scores).strip() in of_search
+    *_, top, _, _, end, _ = markdown(analyse(OF_HOPPER[2]).scores).split("|")
+    assert f"hidden_lr 5.9e-5 |{end}|{top}|" in of_search
     assert markdown(analyse(TWO_RATES, baseline="frozen").scores).strip() in of_search
 
 
