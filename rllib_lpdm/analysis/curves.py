@@ -24,8 +24,8 @@ class Curve:
 
     Attributes:
         x: (points,) iterations or environment steps.
-        estimate: (points,) mean over the seeds that are still there, with its 95 % interval where
-            all are.
+        estimate: (points,) mean over the seeds that are still there; of a learning curve with its
+            95 % interval where all are.
         whole: number of points that all seeds have; beyond, some have ended.
         runs: (points, seeds) what the mean is of; nan where a run has ended.
     """
@@ -49,7 +49,12 @@ def learning_curve(group: Group, axis: Axis) -> Curve:
     Raises:
         KeyError: a run has no column for the axis.
     """
-    return _curve(group.cells, [smoothed(cell.returns) for cell in group.cells], axis)
+    curve = _curve(group.cells, [smoothed(cell.returns) for cell in group.cells], axis)
+    everyone = np.isfinite(curve.runs).all(axis=1)
+    if everyone.any():
+        _, low, high = curve.estimate
+        _, low[everyone], high[everyone] = bootstrap([curve.runs[everyone]], mean)
+    return curve
 
 
 def episode_lengths(group: Group) -> Curve:
@@ -113,8 +118,6 @@ def _curve(cells: Sequence[CellResult], values: Sequence[Floats], axis: Axis) ->
     some, everyone = there.any(axis=1), there.all(axis=1)
     value, low, high = np.full((3, len(x)), np.nan)
     value[some] = np.nanmean(lines[some], axis=1)
-    if everyone.any():
-        _, low[everyone], high[everyone] = bootstrap([lines[everyone]], mean)
     return Curve(x, Estimate(value, low, high), int(everyone.sum()), lines)
 
 
