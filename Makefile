@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One process more than cores, as some tests wait for Ray and for Tune.
+# For two cores: one process more, as some tests wait for Ray and for Tune.
 # A file's tests stay together, for what they share; tests/conftest.py puts the long files first.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

@@ -60,6 +60,8 @@ def test_a_published_cell_is_the_finished_cell_in_float32_but_for_durations(grid
             expected = theirs[name].columns[column].astype("float32")
             digits = 1 / 512 if column == "seconds" else 0
             np.testing.assert_allclose(values, expected, rtol=digits, err_msg=column)
+        significands, _ = np.frexp(columns["seconds"])
+        np.testing.assert_array_equal(512 * significands % 1, 0)
 
 
 def test_a_report_of_published_cells_has_the_tables_of_their_folder(grid, tmp_path):
