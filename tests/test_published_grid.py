@@ -17,9 +17,10 @@ from rllib_lpdm.results.published import read_published, read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"
-GRID, CALIBRATION, OTHERS = (PUBLISHED / name for name in ("grid", "calibration", "methods"))
+GRID, CALIBRATION = PUBLISHED / "grid", PUBLISHED / "calibration"
 SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
 OF_HOPPER = [PUBLISHED / f"search-hopper{which}" for which in ("", "-tuned", "-end")]
+APPENDICES = sorted(PUBLISHED.glob("appendix_*"))
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
 FIRST, GRID_FIRST = PUBLISHED / "grid-unscaled-first", PUBLISHED / "grid-first"
 FOLDERS = sorted(path.parent for path in PUBLISHED.glob("*/runs.jsonl"))
@@ -49,10 +50,9 @@ def test_all_that_is_published_is_small():
 
 
 def test_tuning_seeds_and_test_seeds_are_apart():
-    for folder in (CALIBRATION, SEARCH, READINGS, OF_HOPPER[0]):
-        assert all(run.seed >= 1000 for run in read_runs(folder).values())
-    for folder in (GRID, OTHERS, TUNED, TWO_RATES, UNSCALED, FIRST, GRID_FIRST, *OF_HOPPER[1:]):
-        assert all(run.seed < 1000 for run in read_runs(folder).values())
+    for folder in FOLDERS:
+        tuning = folder in (CALIBRATION, SEARCH, READINGS, OF_HOPPER[0])
+        assert {run.seed >= 1000 for run in read_runs(folder).values()} == {tuning}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
         (TWO_RATES, "two_rates.yaml", []),
         (OF_HOPPER[1], "search-hopper-tuned.yaml", []),
         (OF_HOPPER[2], "search-hopper-end.yaml", []),
+        *((folder, f"{folder.name}.yaml", []) for folder in APPENDICES),
     ],
 )
 def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, file, changes):
@@ -78,6 +79,8 @@ def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, f
 
 def test_the_documentation_shows_the_reports_of_what_is_published():
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for folder in APPENDICES:
+        assert markdown(analyse(folder).scores).strip() in shown
     for folder in (GRID, UNSCALED):
         report = analyse(folder, with_paper=True)
         assert markdown(report.scores, with_paper=True).strip() in shown
