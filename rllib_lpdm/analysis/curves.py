@@ -50,11 +50,11 @@ def learning_curve(group: Group, axis: Axis) -> Curve:
         KeyError: a run has no column for the axis.
     """
     curve = _curve(group.cells, [smoothed(cell.returns) for cell in group.cells], axis)
+    low, high = np.full((2, len(curve.x)), np.nan)
     everyone = np.isfinite(curve.runs).all(axis=1)
     if everyone.any():
-        _, low, high = curve.estimate
         _, low[everyone], high[everyone] = bootstrap([curve.runs[everyone]], mean)
-    return curve
+    return replace(curve, estimate=Estimate(curve.estimate.value, low, high))
 
 
 def episode_lengths(group: Group) -> Curve:
@@ -116,9 +116,9 @@ def _curve(cells: Sequence[CellResult], values: Sequence[Floats], axis: Axis) ->
     )  # (points, seeds)
     there = np.isfinite(lines)
     some, everyone = there.any(axis=1), there.all(axis=1)
-    value, low, high = np.full((3, len(x)), np.nan)
+    value, unknown = np.full((2, len(x)), np.nan)
     value[some] = np.nanmean(lines[some], axis=1)
-    return Curve(x, Estimate(value, low, high), int(everyone.sum()), lines)
+    return Curve(x, Estimate(value, unknown, unknown), int(everyone.sum()), lines)
 
 
 def _places(cell: CellResult, axis: Axis) -> Floats:

@@ -44,7 +44,7 @@ COLUMNS = {  # besides distance_error of each layer
     LENGTH: "float32",
     "seconds": "float32",
 }
-_GROWS = ("iteration", "env_steps")  # small steps
+_COUNTERS = "iteration", "env_steps"  # which differ little from row to row
 _OF_ONE_MACHINE = {"process", "session", "run_id", "failures", "checkpoints"}
 
 Cells = dict[str, tuple[RunRecord, dict[str, Floats]]]
@@ -180,7 +180,7 @@ def _write(into: Path, cells: Cells, planned: Iterable[str]) -> None:
             use_dictionary=["cell"],
             column_encoding={
                 **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
-                **dict.fromkeys(_GROWS, "DELTA_BINARY_PACKED"),
+                **dict.fromkeys(_COUNTERS, "DELTA_BINARY_PACKED"),
             },
         )
         write_whole(_curves_file(into, environment), content)
