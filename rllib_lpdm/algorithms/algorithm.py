@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.internals import FolderlessAlgorithm, Result, on_learners
+from rllib_lpdm.algorithms.module import Policy
+from rllib_lpdm.algorithms.rollouts import episodes_of_iteration
 
 PROGRESS = "progress"
 
@@ -85,19 +87,22 @@ class LocalAlgorithm(FolderlessAlgorithm):
         }
 
     def _collect(self) -> list[Episode]:
-        """The iteration's episodes in the order of their indices, whoever collected them.
-
-        Episodes are dealt to the healthy remote runners by index. What a lost runner owes, the
-        local one collects: an episode is the same wherever it is played.
-        """
+        """The iteration's episodes in the order of their indices, whoever collected them."""
         policy = self._on_learners(lambda learner: learner.actor_critic.numpy_policy(), count=1)
+        return episodes_of_iteration(self.config, lambda indices: self._play(policy, indices))
+
+    def _play(self, policy: Policy, indices: Sequence[int]) -> dict[int, Episode]:
+        """Deals episodes to the healthy remote runners by index.
+
+        What a lost runner owes, the local one collects: an episode is the same wherever it is
+        played.
+        """
         iteration = self.iterations_done
-        count = self.config.episodes_per_iteration
         collected: dict[int, Episode] = {}
-        runners = self.env_runner_group.healthy_env_runner_ids()[:count]
+        runners = self.env_runner_group.healthy_env_runner_ids()[: len(indices)]
         if runners:
             shared_policy = ray.put(policy)
-            shares = [list(range(k, count, len(runners))) for k in range(len(runners))]
+            shares = [indices[k :: len(runners)] for k in range(len(runners))]
             results = self.env_runner_group.foreach_env_runner(
                 "rollout",
                 kwargs=[
@@ -109,10 +114,10 @@ class LocalAlgorithm(FolderlessAlgorithm):
             )
             for episodes in results:
                 collected.update(episodes)
-        missing = [index for index in range(count) if index not in collected]
+        missing = [index for index in indices if index not in collected]
         if missing:
             collected.update(self.env_runner.rollout(policy, iteration, missing))
-        return [collected[index] for index in range(count)]
+        return collected
 
     def _learn(self, episodes: list[Episode]) -> dict[str, float]:
         """The iteration's update; every learner is given all episodes, and computes its part."""

@@ -35,6 +35,11 @@ class AlgorithmEntry:
         """How many the settings ask for; one is an iteration where they do not (section 4.1)."""
         return getattr(settings, "episodes_per_iteration", 1)
 
+    def most_steps(self, settings: Settings, limit: int) -> int:
+        """Of an iteration whose episodes end after so many steps."""
+        asked_for = getattr(settings, "steps_per_iteration", 0)  # one short of it, a round follows
+        return max(0, asked_for - 1) + self.episodes_per_iteration(settings) * limit
+
 
 #: Every algorithm by its name.
 ALGORITHMS: Final = {

@@ -19,7 +19,7 @@ from rllib_lpdm.algorithms.updates import Batch, OutputGradients
 
 
 class PPOConfig(LocalConfig):
-    """PPO: a fixed number of whole episodes is one iteration, in several epochs of minibatches.
+    """PPO: whole episodes, so many or of so many steps, are an iteration of several epochs.
 
     Example:
         >>> config = PPOConfig().environment("Hopper-v4").training(method="lpdm_guided")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -44,6 +44,23 @@ from rllib_lpdm.local_learning.kernels import compile_kernels
 Array = NDArray[Any]
 
 FIRST_CAPACITY = 128  # steps; buffers double when an episode outgrows them
+
+
+def episodes_of_iteration(
+    config: Any, play: Callable[[Sequence[int]], dict[int, Episode]]
+) -> list[Episode]:
+    """The episodes that one update learns from, in the order of their indices.
+
+    Args:
+        config: says how many, and how many steps they have at least.
+        play: returns the episodes with some indices.
+    """
+    episodes: list[Episode] = []
+    while not episodes or sum(map(len, episodes)) < config.steps_per_iteration:
+        indices = range(len(episodes), len(episodes) + config.episodes_per_iteration)
+        played = play(indices)
+        episodes += [played[index] for index in indices]
+    return episodes
 
 
 class EpisodeRunner(EnvRunner, Checkpointable):

@@ -267,6 +267,12 @@ class PPOSettings(Settings):
     episodes_per_iteration: int = setting(
         4, "PPO: whole episodes collected for one iteration.", ge=1
     )
+    steps_per_iteration: int = setting(
+        0,
+        "PPO: least number of steps of an iteration: `episodes_per_iteration` more episodes are "
+        "collected until there are as many.",
+        ge=0,
+    )
     num_epochs: int = setting(
         4, "PPO: passes over an iteration's steps.", cost="updates grow with it", ge=1
     )

@@ -4,11 +4,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.methods import METHODS
-from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb import rows_of_a_point
@@ -116,8 +117,7 @@ def probe(cell: Cell) -> Probe:
     while seconds < PROBE_SECONDS:
         started = time.process_time()
         policy = learner.actor_critic.numpy_policy()
-        indices = range(config.episodes_per_iteration)
-        episodes = list(runner.rollout(policy, iteration, indices).values())
+        episodes = episodes_of_iteration(config, partial(runner.rollout, policy, iteration))
         update = learner.learn(episodes, iteration)
         taken = time.process_time() - started
         if iteration > 0:  # the first loads code, for longer than a short episode takes
@@ -174,8 +174,9 @@ def _left(cell: Cell, runs: Mapping[str, RunRecord]) -> int:
 def most_steps(cell: Cell, iterations: int) -> int | None:
     """Environment steps if every episode lasts to its time limit, None without one."""
     limit = cell.maker.spec.time_limit
-    episodes = ALGORITHMS[cell.algorithm].episodes_per_iteration(cell.settings)
-    return None if limit is None else iterations * episodes * limit
+    if limit is None:
+        return None
+    return iterations * ALGORITHMS[cell.algorithm].most_steps(cell.settings, limit)
 
 
 def _megabytes(size: int) -> str:

@@ -1,8 +1,12 @@
+import itertools
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
+from rllib_lpdm.algorithms.rollouts import episodes_of_iteration
 from rllib_lpdm.algorithms.settings import PPOSettings, Settings
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, CellSettings
@@ -48,3 +52,20 @@ def test_episodes_of_an_iteration_are_those_of_the_config():
         assert entry.episodes_per_iteration(made.settings) == (
             algorithm_config(made).episodes_per_iteration
         )
+
+
+LIMIT = 9
+
+
+@given(st.integers(1, 4), st.integers(0, 40), st.lists(st.integers(1, LIMIT), min_size=1))
+def test_an_iteration_has_as_many_steps_as_asked_for_and_no_round_of_episodes_more(
+    number, steps, lengths
+):
+    made = cell("ppo", episodes_per_iteration=number, steps_per_iteration=steps)
+    played = dict(enumerate(map(range, itertools.islice(itertools.cycle(lengths), 200))))
+    episodes = episodes_of_iteration(made.settings, lambda indices: {i: played[i] for i in indices})
+    assert episodes == list(played.values())[: len(episodes)]
+    assert len(episodes) % number == 0
+    assert steps <= sum(map(len, episodes)) <= ALGORITHMS["ppo"].most_steps(made.settings, LIMIT)
+    before = episodes[:-number]
+    assert not before or sum(map(len, before)) < steps

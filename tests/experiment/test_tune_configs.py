@@ -46,6 +46,7 @@ EVERYWHERE = {
 }
 OF_PPO = {
     "episodes_per_iteration": 1,
+    "steps_per_iteration": 0,
     "num_epochs": 4,
     "minibatch_size": 1_000_000,
     "local_updates": "every_minibatch",
