@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 
-import numpy as np
 import pytest
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.callbacks import RLlibCallback
