@@ -1,5 +1,6 @@
 """What is published can be checked, is what the documentation says, and comes out again."""
 
+import csv
 import hashlib
 import itertools
 from collections import defaultdict
@@ -24,6 +25,7 @@ APPENDICES = sorted(PUBLISHED.glob("appendix_*"))
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
 FIRST, GRID_FIRST = PUBLISHED / "grid-unscaled-first", PUBLISHED / "grid-first"
 FOLDERS = sorted(path for path in PUBLISHED.iterdir() if path.is_dir())
+ALGORITHMS = "reinforce", "reinforce_baseline", "ppo"
 METHODS = "bp", "lpdm", "lpdm_guided", "frozen"
 WITH_FROZEN = f"methods=[{', '.join(METHODS)}]"
 
@@ -93,6 +95,48 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
     assert markdown(analyse(TWO_RATES, baseline="frozen").scores).strip() in of_search
 
 
+def share(first, second, places, by="max_score"):
+    """Of the pairs of runs of two methods, those in which the first scores higher; half a tie."""
+    rows = csv.DictReader((GRID / "scores.csv").open(encoding="utf-8"))
+    found = defaultdict(list)
+    for row in rows:
+        found[row["environment"], row["algorithm"], row["method"]].append(float(row[by]))
+    shares = [
+        np.sign(np.subtract.outer(found[*place, first], found[*place, second])).mean() / 2 + 0.5
+        for place in {place[:2] for place in found}
+        if place[0] in places or place in places
+    ]
+    return f"{np.mean(shares):.2f}"
+
+
+def test_the_shares_of_pairs_that_the_documentation_names_are_those_of_the_published_runs():
+    simple = "CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4"
+    hopper, walker = ([(name, a) for a in ALGORITHMS] for name in ("Hopper-v4", "Walker2d-v4"))
+    locomotion, end = hopper + walker, "end_score"
+    learned, guided = ("lpdm", "frozen"), ("lpdm_guided", "lpdm")
+    of_hopper = [share(*learned, [place]) for place in hopper]
+    of_walker = [share(*learned, [place]) for place in walker]
+    on_cartpole = sorted(share(*guided, [("CartPole-v1", name)]) for name in ALGORITHMS)
+    shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for said in (
+        f"there {share(*learned, simple)} of all pairs of runs go to `lpdm` against frozen layers",
+        f"{share(*learned, locomotion)} of pairs by highest score (Hopper {of_hopper[0]}, with a "
+        f"baseline {of_hopper[1]}, under PPO {of_hopper[2]}; Walker2d {of_walker[0]}, "
+        f"{of_walker[1]} and {of_walker[2]}) and {share(*learned, locomotion, end)} by the last "
+        "tenth",
+        f"where `bp` wins {share('bp', 'frozen', locomotion)} and "
+        f"{share('bp', 'frozen', locomotion, end)}.",
+        f"Run by run `lpdm` wins {share('lpdm', 'bp', locomotion)} (",
+        f"by the last tenth {share('lpdm', 'bp', locomotion, end)} and "
+        f"{share('lpdm_guided', 'bp', locomotion, end)}.",
+        f"of pairs of runs `lpdm` wins {share('lpdm', 'bp', simple)} (",
+        f"all three algorithms ({on_cartpole[0]} to {on_cartpole[-1]}), and under PPO on Hopper it "
+        f"wins {share(*guided, hopper[2:])}, and {share(*guided, hopper[2:], end)} by the last",
+        f"`lpdm` ends above it in {share('lpdm', 'bp', walker[2:], end)} of pairs",
+    ):
+        assert said in " ".join(shown.split())
+
+
 def best_on_hopper():
     """Of each method's runs the highest smoothed score, and the steps and speed then."""
     found = defaultdict(list)
@@ -116,7 +160,7 @@ def test_what_scores_high_on_hopper_stands_still_as_the_documentation_says():
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     found = best_on_hopper()
     rows, fast = [], []  # and those that score high at a gait
-    for algorithm, method in itertools.product(("reinforce", "reinforce_baseline", "ppo"), METHODS):
+    for algorithm, method in itertools.product(ALGORITHMS, METHODS):
         runs = found.pop((algorithm, method))
         standing = sorted(run for run in runs if run[2] < 0.3)
         others = [run for run in runs if run not in standing]
