@@ -8,13 +8,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import gymnasium as gym
 import pytest
 
-from rllib_lpdm.experiment.session import leave_ray, start_ray
 from rllib_lpdm.experiment.signals import handlers_kept
 
 
 @pytest.fixture(scope="session")
 def ray_session():
     """Ray on this machine, with CPUs enough for a few small actors; one for all tests."""
+    from rllib_lpdm.experiment.session import leave_ray, start_ray  # not by the process that waits
+
     start_ray(num_cpus=4)
     yield
     leave_ray()

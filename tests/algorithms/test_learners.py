@@ -6,7 +6,6 @@ import traceback
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # by the first optimizer, else, and by every process for itself
 
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
@@ -24,7 +23,8 @@ class Processes:
 
     def __init__(self, store):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # imported once
+        # Imported once; the compiler by the first optimizer, else, in every process for itself.
+        context.set_forkserver_preload([__name__, "torch._dynamo"])
         self._pipes, self._processes = [], []
         for rank in range(PROCESSES):
             ours, theirs = context.Pipe()
