@@ -83,6 +83,8 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for folder in APPENDICES:
         assert markdown(analyse(folder).scores).strip() in shown
+    cheetah = analyse(GRID_FIRST, with_paper=True).scores
+    assert markdown(cheetah, with_paper=True).strip() in shown
     for folder in (GRID, UNSCALED):
         report = analyse(folder, with_paper=True)
         assert markdown(report.scores, with_paper=True).strip() in shown
