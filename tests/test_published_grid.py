@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import itertools
+import runpy
 from collections import defaultdict
 from pathlib import Path
 
@@ -95,6 +96,13 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
     *_, top, _, _, end, _ = markdown(analyse(OF_HOPPER[2]).scores).split("|")
     assert f"hidden_lr 5.9e-5 |{end}|{top}|" in of_search
     assert markdown(analyse(TWO_RATES, baseline="frozen").scores).strip() in of_search
+
+
+def test_the_documentation_shows_which_reading_is_closest_to_all_columns(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["closest.py", str(GRID), str(UNSCALED)])
+    runpy.run_path(str(PUBLISHED / "closest.py"), run_name="__main__")
+    shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.strip() in shown
 
 
 def share(first, second, places, by="max_score"):
