@@ -25,7 +25,7 @@ OF_HOPPER = [PUBLISHED / f"search-hopper{which}" for which in ("", "-tuned", "-e
 APPENDICES = sorted(PUBLISHED.glob("appendix_*"))
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
 FIRST, GRID_FIRST = PUBLISHED / "grid-unscaled-first", PUBLISHED / "grid-first"
-FOLDERS = sorted(path for path in PUBLISHED.iterdir() if path.is_dir())
+FOLDERS = sorted(path for path in PUBLISHED.iterdir() if (path / "README.md").exists())
 ALGORITHMS = "reinforce", "reinforce_baseline", "ppo"
 METHODS = "bp", "lpdm", "lpdm_guided", "frozen"
 WITH_FROZEN = f"methods=[{', '.join(METHODS)}]"

@@ -1,5 +1,6 @@
 """The training loop: several of the paper's iterations in one ``train()``."""
 
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -89,10 +90,12 @@ class LocalAlgorithm(FolderlessAlgorithm):
     def _collect(self) -> list[Episode]:
         """The iteration's episodes in the order of their indices, whoever collected them."""
         policy = self._on_learners(lambda learner: learner.actor_critic.numpy_policy(), count=1)
-        return episodes_of_iteration(self.config, lambda indices: self._play(policy, indices))
+        remote = self.env_runner_group.num_healthy_remote_env_runners() > 0
+        play = functools.partial(self._play, policy, ray.put(policy) if remote else None)
+        return episodes_of_iteration(self.config, play)
 
-    def _play(self, policy: Policy, indices: Sequence[int]) -> dict[int, Episode]:
-        """Deals episodes to the healthy remote runners by index.
+    def _play(self, policy: Policy, shared: Any, indices: Sequence[int]) -> dict[int, Episode]:
+        """Deals episodes to the healthy remote runners by index, with the policy as Ray shares it.
 
         What a lost runner owes, the local one collects: an episode is the same wherever it is
         played.
@@ -100,14 +103,12 @@ class LocalAlgorithm(FolderlessAlgorithm):
         iteration = self.iterations_done
         collected: dict[int, Episode] = {}
         runners = self.env_runner_group.healthy_env_runner_ids()[: len(indices)]
-        if runners:
-            shared_policy = ray.put(policy)
+        if runners and shared is not None:
             shares = [indices[k :: len(runners)] for k in range(len(runners))]
             results = self.env_runner_group.foreach_env_runner(
                 "rollout",
                 kwargs=[
-                    {"policy": shared_policy, "iteration": iteration, "indices": share}
-                    for share in shares
+                    {"policy": shared, "iteration": iteration, "indices": share} for share in shares
                 ],
                 remote_worker_ids=runners,
                 local_env_runner=False,

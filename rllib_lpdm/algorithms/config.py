@@ -34,6 +34,7 @@ class LocalConfig(AlgorithmConfig):
     """
 
     settings_class: ClassVar[type[Settings]] = Settings
+    steps_per_iteration: int = 0  # where no setting asks for any
     seed: int | None
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -208,7 +209,8 @@ class LocalConfig(AlgorithmConfig):
             ),
             "rollout_fragment_length": (
                 self.rollout_fragment_length != WHOLE_EPISODES and not self.in_evaluation,
-                "whole episodes are collected; PPO's episodes_per_iteration says how many",
+                "whole episodes are collected; PPO's episodes_per_iteration and "
+                "steps_per_iteration say how many",
             ),
             "connectors": (
                 has_connectors(self),

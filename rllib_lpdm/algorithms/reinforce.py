@@ -37,10 +37,6 @@ class ReinforceConfig(LocalConfig):
         return 1
 
     @property
-    def steps_per_iteration(self) -> int:
-        return 0  # as many as the episode has
-
-    @property
     def has_value_head(self) -> bool:
         return self.baseline
 

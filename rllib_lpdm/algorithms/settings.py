@@ -269,8 +269,9 @@ class PPOSettings(Settings):
     )
     steps_per_iteration: int = setting(
         0,
-        "PPO: least number of steps of an iteration: `episodes_per_iteration` more episodes are "
-        "collected until there are as many.",
+        "PPO: least number of steps of an iteration: `episodes_per_iteration` more episodes, best "
+        "one for each runner, are collected until there are as many.",
+        cost="epochs grow with it",
         ge=0,
     )
     num_epochs: int = setting(

@@ -116,9 +116,9 @@ def _curve(cells: Sequence[CellResult], values: Sequence[Floats], axis: Axis) ->
     )  # (points, seeds)
     there = np.isfinite(lines)
     some, everyone = there.any(axis=1), there.all(axis=1)
-    value, unknown = np.full((2, len(x)), np.nan)
+    value, low, high = np.full((3, len(x)), np.nan)
     value[some] = np.nanmean(lines[some], axis=1)
-    return Curve(x, Estimate(value, unknown, unknown), int(everyone.sum()), lines)
+    return Curve(x, Estimate(value, low, high), int(everyone.sum()), lines)
 
 
 def _places(cell: CellResult, axis: Axis) -> Floats:

@@ -25,7 +25,7 @@ from rllib_lpdm.analysis.search import (
     gains,
     sensitivities,
 )
-from rllib_lpdm.analysis.settings import HOW_RUN
+from rllib_lpdm.analysis.settings import HOW_RUN, TRAINING
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.iterations import LENGTH
@@ -299,7 +299,7 @@ def _limits(groups: Groups, baseline: str) -> list[str]:
 
 def _different_settings(group: Group) -> list[str]:
     """A sentence where runs that are averaged were not trained alike."""
-    settings = [cell.run.settings for cell in group.cells]
+    settings = [TRAINING | cell.run.settings for cell in group.cells]
     names = dict.fromkeys(name for each in settings for name in each)
     different = [
         name

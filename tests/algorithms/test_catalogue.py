@@ -54,6 +54,12 @@ def test_episodes_of_an_iteration_are_those_of_the_config():
         )
 
 
+def test_the_most_steps_of_an_iteration_are_a_whole_round_after_one_short_of_enough():
+    asked_for = {"episodes_per_iteration": 2, "steps_per_iteration": 50}
+    assert ALGORITHMS["ppo"].most_steps(cell("ppo", **asked_for).settings, 9) == 49 + 2 * 9
+    assert ALGORITHMS["reinforce"].most_steps(cell("reinforce", **asked_for).settings, 9) == 9
+
+
 LIMIT = 9
 
 

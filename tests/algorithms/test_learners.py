@@ -2,13 +2,14 @@
 
 import multiprocessing.connection
 import traceback
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from rllib_lpdm.algorithms.methods import METHODS
-from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
 from rllib_lpdm.local_learning import FlatConv2d, parameter_gradients, quantise
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards
 from tests.algorithms.runs import config, train
@@ -179,8 +180,7 @@ def _trained(learners=PROCESSES, **settings):
     learned = [*learner.prepare()]
     for iteration in range(2):
         policy = learner.actor_critic.numpy_policy()
-        indices = range(made.episodes_per_iteration)
-        episodes = list(runner.rollout(policy, iteration, indices).values())
+        episodes = episodes_of_iteration(made, partial(runner.rollout, policy, iteration))
         learned.append({"steps": sum(map(len, episodes)), **learner.learn(episodes, iteration)})
     runner.stop()
     weights = learner.actor_critic.state_dict()
