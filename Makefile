@@ -4,8 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # For two cores: one process more, as some tests wait for Ray and for Tune.
 # A file's tests stay together, for what they share; tests/conftest.py puts the long files first.
-# Compiled modules are kept, whatever the environment says, as every process of a test would compile them again.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test coverage lint benchmark docs clean
 

@@ -2,9 +2,11 @@
 
 ``python published/closest.py published/grid published/grid-unscaled``: for each algorithm and
 method the distance of the max score of the mean over seeds to the paper's, in units of the paper's
-spread over seeds; the mean over the environments that every folder has, and in brackets the median.
+spread over seeds; the mean over the environments of which every folder has five seeds, and in
+brackets the median.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 from rllib_lpdm.analysis.paper import published
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.scores import grouped
-from rllib_lpdm.analysis.statistics import first_full
+from rllib_lpdm.analysis.statistics import measures
 
 SEEDS = 5
 
@@ -21,6 +23,8 @@ SEEDS = 5
 def main(folders: list[Path]) -> None:
     found = [_distances(folder) for folder in folders]
     places = sorted(set.intersection(*map(set, found)))
+    if not places:
+        sys.exit(f"no environment, algorithm and method has {SEEDS} seeds in each of the folders")
     columns = list(dict.fromkeys((algorithm, method) for _, algorithm, method in places))
     print(f"| algorithm | method | environments | {' | '.join(f.name for f in folders)} |")
     print("|---|---|---|" + "---:|" * len(folders))
@@ -38,9 +42,9 @@ def _distances(folder: Path) -> dict[tuple[str, str, str], float]:
             theirs = published().get((*place, series.method))
             if theirs is None or len(group.counted) < SEEDS:
                 continue
-            best = group.scores[:, first_full(group.scores.shape[1]) :].mean(axis=0).max()
+            best = measures(group.scores).max_score
             spread = theirs.relative_spread / 100 * abs(theirs.max_score)
-            distances[(*place, series.method)] = float(abs(best - theirs.max_score) / spread)
+            distances[(*place, series.method)] = abs(best - theirs.max_score) / spread
     return distances
 
 
@@ -50,4 +54,6 @@ def _row(entries: list[str], distances: list[list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folders", nargs="+", type=Path)
+    main(parser.parse_args().folders)

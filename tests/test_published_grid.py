@@ -25,7 +25,7 @@ OF_HOPPER = [PUBLISHED / f"search-hopper{which}" for which in ("", "-tuned", "-e
 APPENDICES = sorted(PUBLISHED.glob("appendix_*"))
 READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
 GRID_FIRST, GRID_STEPS = PUBLISHED / "grid-first", PUBLISHED / "grid-steps"
-FOLDERS = sorted(path for path in PUBLISHED.iterdir() if (path / "README.md").exists())
+FOLDERS = sorted(path for path in PUBLISHED.iterdir() if path.is_dir() and path.name[0] != "_")
 ALGORITHMS = "reinforce", "reinforce_baseline", "ppo"
 METHODS = "bp", "lpdm", "lpdm_guided", "frozen"
 WITH_FROZEN = f"methods=[{', '.join(METHODS)}]"
@@ -105,9 +105,9 @@ def test_the_documentation_shows_which_reading_is_closest_to_all_columns(monkeyp
     assert capsys.readouterr().out.strip() in shown
 
 
-def share(first, second, places, by="max_score"):
+def share(first, second, places, by="max_score", folder=GRID):
     """Of the pairs of runs of two methods, those in which the first scores higher; half a tie."""
-    rows = csv.DictReader((GRID / "scores.csv").open(encoding="utf-8"))
+    rows = csv.DictReader((folder / "scores.csv").open(encoding="utf-8"))
     found = defaultdict(list)
     for row in rows:
         found[row["environment"], row["algorithm"], row["method"]].append(float(row[by]))
@@ -127,8 +127,17 @@ def test_the_shares_of_pairs_that_the_documentation_names_are_those_of_the_publi
     of_hopper = [share(*learned, [place]) for place in hopper]
     of_walker = [share(*learned, [place]) for place in walker]
     on_cartpole = sorted(share(*guided, [("CartPole-v1", name)]) for name in ALGORITHMS)
+    pusher, acrobot = ([(name, a) for a in ALGORITHMS] for name in ("Pusher-v4", "Acrobot-v1"))
+    above = [share("lpdm", "bp", [place], end, GRID_STEPS) for place in pusher[:2]]
+    of_pairs = [share("lpdm", "bp", pusher[2:], by, GRID_STEPS) for by in ("max_score", end)]
+    frozen = [share("frozen", "lpdm", [place], folder=UNSCALED) for place in acrobot]
+    assert frozen[2] == "1.00"
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for said in (
+        f"In {above[0]} and {above[1]} of pairs `lpdm` ends above `bp`",
+        f"of 25 pairs `lpdm` wins {25 * float(of_pairs[0]):.0f} by highest score and "
+        f"{25 * float(of_pairs[1]):.0f} at the end",
+        f"Frozen layers win {frozen[0]}, {frozen[1]} and all of the pairs with it there",
         f"there {share(*learned, simple)} of all pairs of runs go to `lpdm` against frozen layers",
         f"{share(*learned, locomotion)} of pairs by highest score (Hopper {of_hopper[0]}, with a "
         f"baseline {of_hopper[1]}, under PPO {of_hopper[2]}; Walker2d {of_walker[0]}, "

@@ -10,6 +10,7 @@ from pathlib import Path
 from rllib_lpdm.analysis.paper import published
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.scores import grouped
+from rllib_lpdm.analysis.statistics import measures
 
 SIMPLE = ("CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4")
 Key = tuple[str, str, str]
@@ -22,7 +23,7 @@ def main() -> None:
         theirs = published()[(*place, "bp")]
         spread = theirs.relative_spread / 100 * abs(theirs.max_score)
         for series, group in row.items():
-            best = float(group.scores[:, 49:].mean(axis=0).max())
+            best = measures(group.scores).max_score
             distance = abs(best - theirs.max_score) / spread
             alike = {**dict.fromkeys(SIMPLE, "simple"), "Pusher-v4": "Pusher"}
             key = (place.algorithm, series.variant, alike.get(place.environment, "default"))

@@ -103,7 +103,7 @@ class LocalAlgorithm(FolderlessAlgorithm):
         iteration = self.iterations_done
         collected: dict[int, Episode] = {}
         runners = self.env_runner_group.healthy_env_runner_ids()[: len(indices)]
-        if runners and shared is not None:
+        if runners:
             shares = [indices[k :: len(runners)] for k in range(len(runners))]
             results = self.env_runner_group.foreach_env_runner(
                 "rollout",
