@@ -19,8 +19,8 @@ from rllib_lpdm.results.iterations import RETURN, Row, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, PUBLISHED_RUNS, RUN_FILE
 from rllib_lpdm.results.messages import described, no_folder, one_line, shown
 from rllib_lpdm.results.published import (
-    COLUMNS,
     PublishedError,
+    as_published,
     is_published,
     read_published,
 )
@@ -40,11 +40,13 @@ class Recorded:
         run: what it was.
         source: the file that says so.
         read: (iterations,) each of its columns, in the precision in which they were kept.
+        kept: gives a column, by its name and values, that precision.
     """
 
     run: RunRecord
     source: Path
     read: Callable[[], Mapping[str, Array]]
+    kept: Callable[[str, Array], Array] = lambda column, values: values
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,8 @@ def _of_published(folder: Path) -> list[Recorded]:
         raise EvaluationError(str(error)) from None
     found = []
     for run, columns in cells.values():
-        kept = {
-            name: values.astype(COLUMNS.get(name, "float32")) for name, values in columns.items()
-        }
-        found.append(Recorded(run, folder / PUBLISHED_RUNS, kept.copy))
+        kept = {name: as_published(name, values) for name, values in columns.items()}
+        found.append(Recorded(run, folder / PUBLISHED_RUNS, kept.copy, as_published))
     return found
 
 
@@ -146,11 +146,13 @@ class Again:
         cell: as it is trained, for as many iterations as are compared.
         run: what is recorded of it.
         columns: (rows,) each, without ``seconds``.
+        kept: as of :class:`Recorded`.
     """
 
     cell: Cell
     run: RunRecord
     columns: Mapping[str, Array]
+    kept: Callable[[str, Array], Array]
 
     @classmethod
     def of(
@@ -180,7 +182,7 @@ class Again:
             raise EvaluationError(f"{cell.name} has no rows yet")
         settings = cell.settings.model_copy(update={"iterations": len(kept[RETURN])})
         cell = dataclasses.replace(cell, settings=settings, imports=tuple(imports))
-        return cls(cell, recorded.run, kept)
+        return cls(cell, recorded.run, kept, recorded.kept)
 
     def verify(self, tell: Callable[[int], None] = lambda rows: None) -> Verification:
         """Trains the cell and compares, up to the first difference.
@@ -220,8 +222,7 @@ class Again:
             if name not in rows[0]:
                 found.append(Difference(start + 1, name, recorded[0], None))
                 continue
-            # rounded as the record was: nothing for float64, once for a table of float32
-            now = np.array([row[name] for row in rows]).astype(recorded.dtype)
+            now = self.kept(name, np.array([row[name] for row in rows], recorded.dtype))
             differing = np.flatnonzero(~_same_bits(recorded, now))
             if len(differing):
                 k = int(differing[0])

@@ -48,7 +48,9 @@ def grid(tmp_path):
     return folder
 
 
-def test_a_published_cell_is_the_finished_cell_in_float32_but_for_durations(grid, tmp_path):
+def test_a_published_cell_is_the_finished_cell_in_float32_but_for_durations_and_distance_errors(
+    grid, tmp_path
+):
     assert publish(grid, tmp_path / "out") == (4, 4)
     theirs = {cell.run.cell: cell for cell in read_results(grid, lambda column: True).cells}
     published = read_published(tmp_path / "out")
@@ -58,10 +60,11 @@ def test_a_published_cell_is_the_finished_cell_in_float32_but_for_durations(grid
         assert theirs[name].columns.keys() - columns.keys() == {"policy_loss"}
         for column, values in columns.items():
             expected = theirs[name].columns[column].astype("float32")
-            digits = 1 / 512 if column == "seconds" else 0
-            np.testing.assert_allclose(values, expected, rtol=digits, err_msg=column)
-        significands, _ = np.frexp(columns["seconds"])
-        np.testing.assert_array_equal(512 * significands % 1, 0)
+            bits = {"seconds": 9, "distance_error_1": 12}.get(column, 24)
+            error = 2.0**-bits if bits < 24 else 0
+            np.testing.assert_allclose(values, expected, rtol=error, err_msg=column)
+            significands, _ = np.frexp(values)
+            np.testing.assert_array_equal(2**bits * significands % 1, 0)
 
 
 def test_a_report_of_published_cells_has_the_tables_of_their_folder(grid, tmp_path):
