@@ -158,7 +158,7 @@ def as_published(column: str, values: NDArray[Any]) -> NDArray[Any]:
     """A column in the precision in which it is kept.
 
     Counters are integers, all else is float32: durations with nine significant bits (rounded by at
-    most 0.1 %), distance errors with twelve (0.013 %).
+    most 0.2 %), distance errors with twelve (0.025 %).
 
     Args:
         column: its name.
