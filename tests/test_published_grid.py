@@ -129,14 +129,23 @@ def test_the_shares_of_pairs_that_the_documentation_names_are_those_of_the_publi
     on_cartpole = sorted(share(*guided, [("CartPole-v1", name)]) for name in ALGORITHMS)
     pusher, acrobot = ([(name, a) for a in ALGORITHMS] for name in ("Pusher-v4", "Acrobot-v1"))
     above = [share("lpdm", "bp", [place], end, GRID_STEPS) for place in pusher[:2]]
-    of_pairs = [share("lpdm", "bp", pusher[2:], by, GRID_STEPS) for by in ("max_score", end)]
+
+    def pairs_won(first, second):
+        """Of the 25 pairs on Pusher under PPO, by highest score and at the end."""
+        shares = [share(first, second, pusher[2:], by, GRID_STEPS) for by in ("max_score", end)]
+        return [f"{25 * float(one):.0f}" for one in shares]
+
+    of_pusher = [pairs_won("lpdm", "bp"), pairs_won("lpdm_guided", "bp")]
+    of_pusher += [pairs_won("frozen", "bp"), pairs_won("frozen", "lpdm")]
     frozen = [share("frozen", "lpdm", [place], folder=UNSCALED) for place in acrobot]
     assert frozen[2] == "1.00"
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for said in (
         f"In {above[0]} and {above[1]} of pairs `lpdm` ends above `bp`",
-        f"of 25 pairs `lpdm` wins {25 * float(of_pairs[0]):.0f} by highest score and "
-        f"{25 * float(of_pairs[1]):.0f} at the end",
+        "of 25 pairs `lpdm` wins {} by highest score and {} at the end".format(*of_pusher[0]),
+        "guided {} and {} (".format(*of_pusher[1]),
+        "they win {} pairs with `bp` by highest score and {} at the end".format(*of_pusher[2]),
+        "{} and {} with `lpdm`.".format(*of_pusher[3]),
         f"Frozen layers win {frozen[0]}, {frozen[1]} and all of the pairs with it there",
         f"there {share(*learned, simple)} of all pairs of runs go to `lpdm` against frozen layers",
         f"{share(*learned, locomotion)} of pairs by highest score (Hopper {of_hopper[0]}, with a "
