@@ -138,6 +138,10 @@ def test_the_shares_of_pairs_that_the_documentation_names_are_those_of_the_publi
     of_pusher = [pairs_won("lpdm", "bp"), pairs_won("lpdm_guided", "bp")]
     of_pusher += [pairs_won("frozen", "bp"), pairs_won("frozen", "lpdm")]
     frozen = [share("frozen", "lpdm", [place], folder=UNSCALED) for place in acrobot]
+    cheetah = [("HalfCheetah-v4", name) for name in ALGORITHMS]
+    of_nine = [9 * float(share(*learned, [place], folder=GRID_FIRST)) for place in cheetah]
+    with_bp = [9 * float(share("lpdm", "bp", [place], folder=GRID_FIRST)) for place in cheetah]
+    assert [*map(round, of_nine), *map(round, with_bp)] == [5, 5, 3, 2, 0, 1]
     assert frozen[2] == "1.00"
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for said in (
@@ -146,6 +150,10 @@ def test_the_shares_of_pairs_that_the_documentation_names_are_those_of_the_publi
         "guided {} and {} (".format(*of_pusher[1]),
         "they win {} pairs with `bp` by highest score and {} at the end".format(*of_pusher[2]),
         "{} and {} with `lpdm`.".format(*of_pusher[3]),
+        "`lpdm` wins 5 of 9 pairs with either",
+        "Of nine pairs `lpdm` wins one with `bp` and three with frozen layers",
+        f"`lpdm` wins three with `bp` ({share('lpdm', 'bp', cheetah, folder=GRID_FIRST)}), as on "
+        f"Hopper and Walker2d seldom ({share('lpdm', 'bp', locomotion)})",
         f"Frozen layers win {frozen[0]}, {frozen[1]} and all of the pairs with it there",
         f"there {share(*learned, simple)} of all pairs of runs go to `lpdm` against frozen layers",
         f"{share(*learned, locomotion)} of pairs by highest score (Hopper {of_hopper[0]}, with a "
