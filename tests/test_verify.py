@@ -153,7 +153,7 @@ def test_a_published_table_is_compared_after_the_same_rounding(experiment, tmp_p
     assert said == [f"{PPO}: identical, 6 rows", f"{GUIDED}: identical, 6 rows", said[-1]]
     for cell, column in ((GUIDED, "distance_error_1"), (PPO, "env_steps")):
         true = number(experiment / cell, 2, column)
-        wrong = true + 1 if column == "env_steps" else true * (1 + 2**-11)  # the next of 12 bits
+        wrong = true + 1 if column == "env_steps" else true * (1 + 2**-11)  # seen in 12 bits
         change(experiment / cell, 2, column, str(wrong))
     publish(experiment, tmp_path / "other")
     assert main([str(tmp_path / "other")]) == 1
