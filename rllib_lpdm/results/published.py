@@ -47,8 +47,8 @@ COLUMNS = {  # besides distance_error of each layer
     "seconds": "float32",
 }
 _COUNTERS = "iteration", "env_steps"  # which differ little from row to row
-# Further digits of a duration are noise, and of a distance error no report shows them; files with all
-# of them are up to half larger.
+# Further digits of a duration are noise, and of a distance error no report shows them; with all
+# of them files are up to half larger.
 _SIGNIFICANT_BITS = {"seconds": 9, "distance_error": 12}
 _OF_ONE_MACHINE = {"process", "session", "run_id", "failures", "checkpoints"}
 
