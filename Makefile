@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# For two cores: one process more, as some tests wait for Ray and for Tune.
+# For two cores: two processes more, as some tests wait for Ray and for Tune.
 # A file's tests stay together, for what they share; tests/conftest.py puts the long files first.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test coverage lint benchmark docs clean
 

@@ -83,7 +83,7 @@ class TwoHosts:
         if not self.pids(self.head):
             self._start(
                 self.head,
-                *("--head", f"--port={PORT}", "--include-dashboard=false"),
+                *("--head", f"--port={PORT}", "--include-dashboard=false", "--no-monitor"),
                 f"--temp-dir={self._short}",
             )
         if not self.pids(self.worker):
@@ -125,7 +125,7 @@ class TwoHosts:
         started = self.run(
             host,
             *(RAY, "start", f"--node-ip-address={self._addresses[host]}", "--num-cpus=1"),
-            *("--disable-usage-stats", *options),
+            *("--disable-usage-stats", "--include-log-monitor=false", *options),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
