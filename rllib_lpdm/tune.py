@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _tune(options: argparse.Namespace) -> int:
     experiment = load_experiment(options.file, options.set, options.imports)
     if options.without:
-        experiment = replace(experiment, without=_published(options.without))
+        without = frozenset().union(*map(_published, options.without))
+        experiment = replace(experiment, without=without)
     if experiment.search:
         raise ExperimentError(
             f"{options.file}: has a search: {program('search')} {options.file} runs it, and writes "
@@ -60,7 +61,8 @@ def _tune(options: argparse.Namespace) -> int:
         )
     cells = experiment.cells()
     if not cells:
-        print(f"nothing to run: {options.without} holds every cell of {options.file}")
+        places = " and ".join(map(str, options.without))
+        print(f"nothing to run: every cell of {options.file} is in {places}")
         return 0
     quiet_environments()
     logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
@@ -160,8 +162,8 @@ def resume_line(command: str, options: argparse.Namespace) -> str:
         words += ["--set", change]
     for module in options.imports:
         words += ["--import", module]
-    if getattr(options, "without", None):
-        words += ["--without", str(options.without)]
+    for published in getattr(options, "without", []):
+        words += ["--without", str(published)]
     words += ["--output", options.output, "--resume", "--wandb", options.wandb]
     if options.address:
         words += ["--address", options.address]
@@ -182,8 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--without",
         type=Path,
+        action="append",
+        default=[],
         metavar="PUBLISHED_DIR",
-        help="leave out the cells that are published there already",
+        help="leave out the cells that are published there already; may be given several times",
     )
     return parser
 

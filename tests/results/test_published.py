@@ -144,5 +144,13 @@ def test_tune_leaves_out_what_is_published(grid, tmp_path, capsys):
     assert "2 cells" in capsys.readouterr().out
     assert tune_main([*tune, "--set", "seeds=2", "--without", str(tmp_path / "out")]) == 0
     assert "nothing to run" in capsys.readouterr().out
+    for seed in (0, 1):
+        write_cell(tmp_path / "later", "lpdm", seed + 2)
+    publish(tmp_path / "later", tmp_path / "more")
+    both = ["--without", str(tmp_path / "out"), "--without", str(tmp_path / "more")]
+    assert tune_main([*tune, "--set", "seeds=4", *both]) == 0
+    assert "2 cells" in capsys.readouterr().out
+    assert tune_main([*tune, "--set", "methods=[lpdm]", "--set", "seeds=4", *both]) == 0
+    assert capsys.readouterr().out.endswith(f"{tmp_path / 'out'} and {tmp_path / 'more'}\n")
     assert tune_main([*tune, "--without", str(tmp_path / "nowhere")]) == 2
     assert "--without" in capsys.readouterr().err
