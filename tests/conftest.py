@@ -10,6 +10,8 @@ import pytest
 
 from rllib_lpdm.experiment.signals import handlers_kept
 
+gc.disable()  # until all is collected: what is imported stays, and is not searched for garbage
+
 
 @pytest.fixture(scope="session")
 def ray_session():
@@ -41,8 +43,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What was loaded and collected stays to the end: no search for garbage looks through it."""
+    """No later search for garbage looks through what was loaded and collected either."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure():

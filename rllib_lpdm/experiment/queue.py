@@ -134,13 +134,17 @@ class TrialWatch(tune.Callback):
             self.finish(name, end.reason)
 
     def _may_go_on(self, name: str, end: "_End") -> bool:
-        """Whether a cell has retries left; records the failure if its process could not."""
-        if end.superseded:
-            return False
+        """Whether a cell has retries left; records the failure if its process could not.
+
+        A process of this run that was believed lost may have come back just as it was writing, and
+        have taken the cell from its successor; the next one takes it back. Another run keeps it.
+        """
         home: Path = self._job["folder"] / name
         cell: Cell = self._job["cells"][name]
         try:
             run = RunRecord.read(home)
+            if end.superseded:
+                return run is not None and run.session == self._job["session"]
             if run is None or run.session != self._job["session"]:
                 run = new_record(cell, run, self._job["command"], self._job["session"])
             if len(run.failures) == self._recorded[name]:
@@ -161,7 +165,7 @@ class _End(NamedTuple):
         reason: in one line.
         text: all that is known.
         lost_node: whether its node, or the connection to it, was lost.
-        superseded: whether another run of the experiment has taken the cell over.
+        superseded: whether another process has taken the cell over.
     """
 
     reason: str

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.files import CLUSTER, ROOT
 from tests.experiment.processes import process, trainers, wait_until
 
 NAMESPACES = Path("/run/netns")
-RAY = Path(sys.executable).with_name("ray")
 PORT = 6379
 # A lost node is noticed within seconds; Ray's own settings take about a minute.
 IMPATIENT = {
@@ -35,7 +35,11 @@ def require_namespaces():
 
 
 class TwoHosts:
-    """A head and a worker host, each with one CPU, running Ray with token authentication."""
+    """A head and a worker host with one CPU each, on which the scripts for plain hosts start Ray.
+
+    Each has a home folder, and the worker's got the head's token. What the worker's script said
+    before that is ``refused``: its status and its words.
+    """
 
     def __init__(self, folder):
         tag = secrets.token_hex(2)
@@ -46,11 +50,7 @@ class TwoHosts:
         subnet = f"10.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}"
         self.address = f"{subnet}.1:{PORT}"
         self._addresses = {self.head: f"{subnet}.1", self.worker: f"{subnet}.2"}
-        self.env = os.environ | IMPATIENT | {"RAY_AUTH_MODE": "token"}
-        token = folder / "token"
-        token.write_text(secrets.token_hex(32))
-        self.env["RAY_AUTH_TOKEN_PATH"] = str(token)
-        self.env.pop("RAY_ADDRESS", None)
+        self.refused = None
 
     def __enter__(self):
         ends = {self.head: self._cable, self.worker: f"{self._cable[:-1]}b"}
@@ -81,18 +81,28 @@ class TwoHosts:
         """Connects the hosts and starts Ray on those where it does not run."""
         _ip("-n", self.head, "link", "set", self._cable, "up")
         if not self.pids(self.head):
-            self._start(
-                self.head,
-                *("--head", f"--port={PORT}", "--include-dashboard=false", "--no-monitor"),
-                f"--temp-dir={self._short}",
-            )
+            options = ("--include-dashboard=false", "--no-monitor", f"--temp-dir={self._short}")
+            self._start(self.head, "plain-head.sh", f"--port={PORT}", *options)
+        if self.refused is None:
+            self.refused = self._script(self.worker, "plain-worker.sh", self.address)
+            shutil.copytree(self.token.parent, self._folder / self.worker / ".ray")
         if not self.pids(self.worker):
-            self._start(self.worker, f"--address={self.address}")
+            self._start(self.worker, "plain-worker.sh", self.address)
 
-    def run(self, host, *command, **options):
-        """Starts a command on a host."""
+    @property
+    def token(self):
+        """The head's, where Ray has made it."""
+        return self._folder / self.head / ".ray" / "auth_token"
+
+    def run(self, host, *command, home=None, **options):
+        """Starts a command on a host, by its own user or by that of another home folder."""
+        home = home or self._folder / host
+        home.mkdir(exist_ok=True)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token"}
         words = ["ip", "netns", "exec", host, *map(str, command)]
-        return subprocess.Popen(words, env=self.env, **options)
+        return subprocess.Popen(words, cwd=ROOT, env=kept | IMPATIENT | own, **options)
 
     def pids(self, host):
         listed = subprocess.run(
@@ -120,16 +130,19 @@ class TwoHosts:
         """Pulls the cable between the hosts."""
         _ip("-n", self.head, "link", "set", self._cable, "down")
 
-    def _start(self, host, *options):
-        log = (self._folder / f"{host}.log").open("a")
-        started = self.run(
-            host,
-            *(RAY, "start", f"--node-ip-address={self._addresses[host]}", "--num-cpus=1"),
-            *("--disable-usage-stats", "--include-log-monitor=false", *options),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        assert started.wait(600) == 0, Path(log.name).read_text()
+    def _start(self, host, script, *words):
+        options = ("--num-cpus=1", "--include-log-monitor=false")
+        status, said = self._script(host, script, *words, *options)
+        assert status == 0, said
+
+    def _script(self, host, name, *words):
+        """Exit status and words of a script of ``cluster/``; what it has started goes on."""
+        log = self._folder / f"{host}.log"
+        first, rest = (words[:1], words[1:]) if name == "plain-worker.sh" else ((), words)
+        command = (CLUSTER / name, *first, self._addresses[host], *rest)
+        with log.open("w") as said:
+            ended = self.run(host, *command, stdout=said, stderr=subprocess.STDOUT).wait(600)
+        return ended, log.read_text()
 
 
 def _ip(*words):

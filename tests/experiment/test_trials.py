@@ -2,17 +2,19 @@
 
 import io
 import signal
+from types import SimpleNamespace
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
 
 from rllib_lpdm.benchmarks.grid import _Stub, grid_of
+from rllib_lpdm.experiment.cell import SupersededError, new_record
 from rllib_lpdm.experiment.progress import Progress
 from rllib_lpdm.experiment.queue import TrialWatch
 from rllib_lpdm.experiment.signals import HANDLED, termination_as_interrupt
 from rllib_lpdm.experiment.trackers.follower import CellFollower
 from rllib_lpdm.experiment.trials import run_trials
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 class Begun(Progress):
@@ -27,22 +29,39 @@ class Begun(Progress):
         super().started(name)
 
 
-def test_cells_begin_in_the_order_of_the_experiment(tmp_path):
+def test_cells_begin_in_their_order_and_afterwards_signals_are_handled_as_before(
+    ray_session, tmp_path
+):
     cells = grid_of(80)  # more than Tune asks for at once
     begun = Begun(cells)
     job = {"cells": {cell.name: cell for cell in cells}, "folder": tmp_path}
     watch = TrialWatch(cells, job, begun, CellFollower(None))
-    run_trials(job, watch, max_concurrent=1, trainable=_Stub)
+    before = [signal.getsignal(number) for number in HANDLED]
+    with termination_as_interrupt():
+        run_trials(job, watch, max_concurrent=1, trainable=_Stub)
+        assert [signal.getsignal(number) for number in HANDLED] != before
+    assert [signal.getsignal(number) for number in HANDLED] == before
     assert begun.names == [cell.name for cell in cells]
     assert watch.ended == set(begun.names)
 
 
-def test_after_a_run_under_tune_signals_are_handled_as_before(tmp_path):
+@pytest.mark.parametrize(("holder", "goes_on"), [("this run", True), ("another run", False)])
+def test_a_cell_is_taken_back_from_a_lost_process_of_this_run_and_left_to_another_run(
+    tmp_path, holder, goes_on
+):
     (cell,) = grid_of(1)
-    job = {"cells": {cell.name: cell}, "folder": tmp_path}
+    (tmp_path / cell.name).mkdir()
+    new_record(cell, None, "a command", holder).write(tmp_path / cell.name)
+    job = {"cells": {cell.name: cell}, "folder": tmp_path, "session": "this run"}
     watch = TrialWatch([cell], job, Begun([cell]), CellFollower(None))
-    before = [signal.getsignal(number) for number in HANDLED]
-    with termination_as_interrupt():
-        run_trials(job, watch, trainable=_Stub)
-        assert [signal.getsignal(number) for number in HANDLED] != before
-    assert [signal.getsignal(number) for number in HANDLED] == before
+    first = watch.queue.suggest("first")
+    error = tmp_path / "error.pkl"
+    error.write_bytes(cloudpickle.dumps(RayTaskError("step", "taken", SupersededError("taken"))))
+
+    class Trial(SimpleNamespace):
+        def __str__(self):
+            return cell.name
+
+    watch.on_trial_error(0, [], Trial(pickled_error_file=str(error)))
+    assert (watch.queue.suggest("second") == first) == goes_on
+    assert (cell.name in watch.failed) != goes_on

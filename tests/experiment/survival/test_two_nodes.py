@@ -1,22 +1,21 @@
-"""A grid over two nodes, of which one is lost: by a power cut, or because its cable was pulled."""
+"""A grid over two hosts whose Ray wants its token; one is lost: by a power cut, or its cable."""
 
 import os
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.hosts import TwoHosts, require_namespaces
 from tests.experiment.files import read_run
-from tests.experiment.processes import wait_until
+from tests.experiment.processes import process, wait_until
 from tests.experiment.survival.runs import CELLS, HERE, run_here
 from tests.experiment.traces import progress_of, status, trace
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[3]
+JOINING = "import sys, ray; ray.init(address=sys.argv[1])"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def running(hosts, file, output):
     words = [sys.executable, "-m", "rllib_lpdm.tune", file, "--output", output]
     words += ["--address", hosts.address, "--wandb", "disabled"]
     log = output / "driver.log"
-    driver = hosts.run(hosts.head, *words, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
+    driver = hosts.run(hosts.head, *words, stdout=log.open("w"), stderr=subprocess.STDOUT)
     folders = [output / "small" / cell for cell in CELLS]
     trained = {hosts.head: set(), hosts.worker: set()}
 
@@ -71,6 +70,27 @@ def assert_complete(output, reference):
         assert read_run(output / "small" / cell)["failures"] == []
 
 
+def test_the_head_makes_a_token_that_only_its_user_reads(two_hosts):
+    assert len(two_hosts.token.read_text()) >= 32
+    assert two_hosts.token.stat().st_mode & 0o077 == 0
+
+
+def test_a_worker_without_the_token_says_what_is_missing(two_hosts):
+    status, said = two_hosts.refused
+    assert status == 1
+    assert "copy ~/.ray/auth_token" in said
+
+
+def test_a_driver_with_another_token_is_refused(two_hosts, tmp_path):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
+    words = [sys.executable, "-c", JOINING, two_hosts.address]
+    driver = two_hosts.run(two_hosts.head, *words, home=tmp_path, stderr=subprocess.PIPE)
+    _, errors = driver.communicate(timeout=600)
+    assert driver.returncode != 0
+    assert b"Authentication" in errors
+
+
 def test_the_cells_of_a_node_that_was_cut_off_go_on_elsewhere_while_it_still_writes(
     hosts, file, reference, tmp_path
 ):
@@ -86,6 +106,9 @@ def test_the_cells_of_a_node_that_was_cut_off_go_on_elsewhere_while_it_still_wri
         os.kill(lost.pid, signal.SIGCONT)
         assert driver.wait(300) == 0, (tmp_path / "driver.log").read_text()
     assert_complete(tmp_path, reference)
+    assert any(
+        "gcs_server" in process(pid).title() for pid in hosts.pids(hosts.head)
+    )  # Ray goes on
 
 
 def test_a_killed_nodes_cell_goes_on_elsewhere_and_after_all_are_killed_on_another_machine(
