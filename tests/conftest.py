@@ -5,12 +5,27 @@ import os
 # from threads, and several processes of several threads each wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium as gym
 import pytest
 
 from rllib_lpdm.experiment.signals import handlers_kept
 
+KERNELS = Path(__file__).resolve().parents[1] / "rllib_lpdm" / "local_learning" / "kernels"
+COMPILE = "from rllib_lpdm.local_learning.kernels import compile_kernels; compile_kernels()"
 gc.disable()  # until all is collected: what is imported stays, and is not searched for garbage
+
+
+def pytest_configure(config):
+    """In a fresh clone the kernels are compiled once, while the tests are collected.
+
+    Each of several processes would otherwise do it for itself.
+    """
+    if not hasattr(config, "workerinput") and not any(KERNELS.glob("__pycache__/*.nbi")):
+        config.compiling = subprocess.Popen([sys.executable, "-c", COMPILE])
 
 
 @pytest.fixture(scope="session")

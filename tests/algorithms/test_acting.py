@@ -82,14 +82,14 @@ def test_it_is_a_copy_of_the_weights_and_returns_new_arrays():
 
 
 @pytest.mark.parametrize(
-    "policy",
+    ("kind", "widths", "options"),
     [
-        KernelPolicy(network((4, 20, 2))),
-        NumpyPolicy(network((4, 20, 16, 2)), "silu", black_box_function("quantise")),
+        (KernelPolicy, (4, 20, 2), ()),
+        (NumpyPolicy, (4, 20, 16, 2), ("silu", black_box_function("quantise"))),
     ],
-    ids=lambda policy: type(policy).__name__,
 )
-def test_a_policy_that_was_sent_to_another_process_acts_the_same(policy):
+def test_a_policy_that_was_sent_to_another_process_acts_the_same(kind, widths, options):
+    policy = kind(network(widths), *options)
     arrays, row = [], np.ones(4, np.float32)
     sent = pickle.dumps(policy, protocol=5, buffer_callback=arrays.append)
     received = pickle.loads(sent, buffers=[bytes(array) for array in arrays])  # read-only, as Ray's
