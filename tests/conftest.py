@@ -14,9 +14,10 @@ import pytest
 
 from rllib_lpdm.experiment.signals import handlers_kept
 
-KERNELS = Path(__file__).resolve().parents[1] / "rllib_lpdm" / "local_learning" / "kernels"
+CACHE = Path(__file__).resolve().parents[1] / "rllib_lpdm/local_learning/kernels/__pycache__"
+COMPILED = "*.py{}{}.nbi".format(*sys.version_info)
 COMPILE = "from rllib_lpdm.local_learning.kernels import compile_kernels; compile_kernels()"
-gc.disable()  # until all is collected: what is imported stays, and is not searched for garbage
+gc.disable()  # what is imported stays, and is not searched for garbage while tests are collected
 
 
 def pytest_configure(config):
@@ -24,8 +25,10 @@ def pytest_configure(config):
 
     Each of several processes would otherwise do it for itself.
     """
-    if not hasattr(config, "workerinput") and not any(KERNELS.glob("__pycache__/*.nbi")):
-        config.compiling = subprocess.Popen([sys.executable, "-c", COMPILE])
+    if not hasattr(config, "workerinput") and not any(CACHE.glob(COMPILED)):
+        config.compiling = subprocess.Popen(
+            [sys.executable, "-c", COMPILE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
 
 @pytest.fixture(scope="session")
@@ -63,5 +66,7 @@ def pytest_collection_finish():
     gc.enable()
 
 
-def pytest_unconfigure():
+def pytest_unconfigure(config):
+    if hasattr(config, "compiling"):
+        config.compiling.wait()
     gc.freeze()

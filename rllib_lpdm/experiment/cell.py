@@ -62,7 +62,8 @@ class CellRun:
     """Trains a cell and keeps its folder; continues from the folder's checkpoint if it has one.
 
     Only the process that opened the folder last writes into it: one that was believed lost, and
-    comes back, stops at its next rows.
+    comes back, stops at its next rows. (Only one that comes back just as it writes ``run.json``
+    takes the cell back, and its successor stops.)
 
     Args:
         cell: what to train.

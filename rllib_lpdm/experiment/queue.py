@@ -137,15 +137,16 @@ class TrialWatch(tune.Callback):
         """Whether a cell has retries left; records the failure if its process could not.
 
         A process of this run that was believed lost may have come back just as it was writing, and
-        have taken the cell from its successor; the next one takes it back. Another run keeps it.
+        have taken the cell from its successor: that counts as a failure, after which the next one
+        takes it back. What another run has taken is left to it.
         """
         home: Path = self._job["folder"] / name
         cell: Cell = self._job["cells"][name]
         try:
             run = RunRecord.read(home)
-            if end.superseded:
-                return run is not None and run.session == self._job["session"]
             if run is None or run.session != self._job["session"]:
+                if end.superseded:
+                    return False
                 run = new_record(cell, run, self._job["command"], self._job["session"])
             if len(run.failures) == self._recorded[name]:
                 run = with_failure(

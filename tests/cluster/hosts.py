@@ -37,8 +37,7 @@ def require_namespaces():
 class TwoHosts:
     """A head and a worker host with one CPU each, on which the scripts for plain hosts start Ray.
 
-    Each has a home folder, and the worker's got the head's token. What the worker's script said
-    before that is ``refused``: its status and its words.
+    Each has a home folder, and the worker's got the head's token.
     """
 
     def __init__(self, folder):
@@ -50,7 +49,6 @@ class TwoHosts:
         subnet = f"10.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}"
         self.address = f"{subnet}.1:{PORT}"
         self._addresses = {self.head: f"{subnet}.1", self.worker: f"{subnet}.2"}
-        self.refused = None
 
     def __enter__(self):
         ends = {self.head: self._cable, self.worker: f"{self._cable[:-1]}b"}
@@ -80,29 +78,34 @@ class TwoHosts:
     def start(self):
         """Connects the hosts and starts Ray on those where it does not run."""
         _ip("-n", self.head, "link", "set", self._cable, "up")
+        head, worker = (self._addresses[host] for host in (self.head, self.worker))
         if not self.pids(self.head):
             options = ("--include-dashboard=false", "--no-monitor", f"--temp-dir={self._short}")
-            self._start(self.head, "plain-head.sh", f"--port={PORT}", *options)
-        if self.refused is None:
-            self.refused = self._script(self.worker, "plain-worker.sh", self.address)
-            shutil.copytree(self.token.parent, self._folder / self.worker / ".ray")
+            self._start(self.head, "plain-head.sh", head, f"--port={PORT}", *options)
+        if not (home := self._folder / self.worker).exists():
+            shutil.copytree(self.token.parent, home / ".ray")
         if not self.pids(self.worker):
-            self._start(self.worker, "plain-worker.sh", self.address)
+            self._start(self.worker, "plain-worker.sh", self.address, worker)
 
     @property
     def token(self):
         """The head's, where Ray has made it."""
         return self._folder / self.head / ".ray" / "auth_token"
 
-    def run(self, host, *command, home=None, **options):
+    def run(self, host, *command, home=None, variables=None, **options):
         """Starts a command on a host, by its own user or by that of another home folder."""
         home = home or self._folder / host
         home.mkdir(exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        own = {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token"}
+        environment = kept | IMPATIENT | {"HOME": str(home), "PATH": path} | (variables or {})
         words = ["ip", "netns", "exec", host, *map(str, command)]
-        return subprocess.Popen(words, cwd=ROOT, env=kept | IMPATIENT | own, **options)
+        return subprocess.Popen(words, cwd=ROOT, env=environment, **options)
+
+    def drive(self, *command, **options):
+        """Starts a command on the head that joins the cluster, as a user is told to."""
+        variables = {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": self.address}
+        return self.run(self.head, *command, variables=variables, **options)
 
     def pids(self, host):
         listed = subprocess.run(
@@ -131,18 +134,12 @@ class TwoHosts:
         _ip("-n", self.head, "link", "set", self._cable, "down")
 
     def _start(self, host, script, *words):
-        options = ("--num-cpus=1", "--include-log-monitor=false")
-        status, said = self._script(host, script, *words, *options)
-        assert status == 0, said
-
-    def _script(self, host, name, *words):
-        """Exit status and words of a script of ``cluster/``; what it has started goes on."""
+        """Runs a script of ``cluster/``; what it has started goes on."""
         log = self._folder / f"{host}.log"
-        first, rest = (words[:1], words[1:]) if name == "plain-worker.sh" else ((), words)
-        command = (CLUSTER / name, *first, self._addresses[host], *rest)
+        command = (CLUSTER / script, *words, "--num-cpus=1", "--include-log-monitor=false")
         with log.open("w") as said:
-            ended = self.run(host, *command, stdout=said, stderr=subprocess.STDOUT).wait(600)
-        return ended, log.read_text()
+            started = self.run(host, *command, stdout=said, stderr=subprocess.STDOUT)
+        assert started.wait(600) == 0, log.read_text()
 
 
 def _ip(*words):

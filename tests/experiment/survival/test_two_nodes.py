@@ -15,7 +15,7 @@ from tests.experiment.survival.runs import CELLS, HERE, run_here
 from tests.experiment.traces import progress_of, status, trace
 
 pytestmark = pytest.mark.slow
-JOINING = "import sys, ray; ray.init(address=sys.argv[1])"
+JOINING = "import ray; ray.init(address='auto')"
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,9 @@ def running(hosts, file, output):
     Gives the driver and a cell that the second node is training.
     """
     words = [sys.executable, "-m", "rllib_lpdm.tune", file, "--output", output]
-    words += ["--address", hosts.address, "--wandb", "disabled"]
+    words += ["--address", "auto", "--wandb", "disabled"]
     log = output / "driver.log"
-    driver = hosts.run(hosts.head, *words, stdout=log.open("w"), stderr=subprocess.STDOUT)
+    driver = hosts.drive(*words, stdout=log.open("w"), stderr=subprocess.STDOUT)
     folders = [output / "small" / cell for cell in CELLS]
     trained = {hosts.head: set(), hosts.worker: set()}
 
@@ -75,17 +75,11 @@ def test_the_head_makes_a_token_that_only_its_user_reads(two_hosts):
     assert two_hosts.token.stat().st_mode & 0o077 == 0
 
 
-def test_a_worker_without_the_token_says_what_is_missing(two_hosts):
-    status, said = two_hosts.refused
-    assert status == 1
-    assert "copy ~/.ray/auth_token" in said
-
-
 def test_a_driver_with_another_token_is_refused(two_hosts, tmp_path):
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
-    words = [sys.executable, "-c", JOINING, two_hosts.address]
-    driver = two_hosts.run(two_hosts.head, *words, home=tmp_path, stderr=subprocess.PIPE)
+    words = [sys.executable, "-c", JOINING]
+    driver = two_hosts.drive(*words, home=tmp_path, stderr=subprocess.PIPE)
     _, errors = driver.communicate(timeout=600)
     assert driver.returncode != 0
     assert b"Authentication" in errors
@@ -106,9 +100,8 @@ def test_the_cells_of_a_node_that_was_cut_off_go_on_elsewhere_while_it_still_wri
         os.kill(lost.pid, signal.SIGCONT)
         assert driver.wait(300) == 0, (tmp_path / "driver.log").read_text()
     assert_complete(tmp_path, reference)
-    assert any(
-        "gcs_server" in process(pid).title() for pid in hosts.pids(hosts.head)
-    )  # Ray goes on
+    titles = [process(pid).title() for pid in hosts.pids(hosts.head)]
+    assert all(any(part in title for title in titles) for part in ("gcs_server", "raylet/raylet"))
 
 
 def test_a_killed_nodes_cell_goes_on_elsewhere_and_after_all_are_killed_on_another_machine(
