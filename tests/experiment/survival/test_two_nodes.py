@@ -67,7 +67,9 @@ def running(hosts, file, output):
 def assert_complete(output, reference):
     for cell in CELLS:
         assert trace(output / "small" / cell) == reference[cell]
-        assert read_run(output / "small" / cell)["failures"] == []
+        for failure in read_run(output / "small" / cell)["failures"]:
+            # only by a lost process that came back just as it wrote the record
+            assert "another process has taken this cell over" in failure["error"]
 
 
 def test_the_head_makes_a_token_that_only_its_user_reads(two_hosts):
