@@ -34,7 +34,8 @@ def test_a_config_with_what_tune_has_to_choose_is_trained_by_a_tuner(tmp_path, m
     chosen = {(result.config["method"], result.config["seed"]) for result in results}
     assert chosen == {("bp", 1000), ("lpdm", 1000)}
     assert all(1e-4 <= result.config["lr"] <= 1e-2 for result in results)
-    assert results.get_best_result().metrics["training_iteration"] == 4
+    lengths = sorted(result.metrics["training_iteration"] for result in results)
+    assert lengths in ([2, 4], [4, 4])  # the first at the rung goes on, the other if it is better
 
 
 def test_it_can_be_read_at_a_sitting():
