@@ -14,9 +14,15 @@ import pytest
 
 from rllib_lpdm.experiment.signals import handlers_kept
 
-CACHE = Path(__file__).resolve().parents[1] / "rllib_lpdm/local_learning/kernels/__pycache__"
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / "rllib_lpdm/local_learning/kernels/__pycache__"
+STARTUP = str(ROOT / "tests/startup")
 COMPILED = "*.py{}{}.nbi".format(*sys.version_info)
 COMPILE = "from rllib_lpdm.local_learning.kernels import compile_kernels; compile_kernels()"
+# Every process that a test starts has this package, wherever it stands.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [STARTUP, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 gc.disable()  # what is imported stays, and is not searched for garbage while tests are collected
 
 

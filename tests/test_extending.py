@@ -40,6 +40,7 @@ def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path, ray_session):
     imports = ["--import", "walks", "--import", "lines"]
     quietly = ["--set", "in_process=true", "--wandb", "disabled"]
     address = ray.get_runtime_context().gcs_address  # spares another Ray
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
     program = f"""
 from rllib_lpdm import report, tune
 
@@ -49,7 +50,7 @@ assert report.main(["results/extended"]) == 0
     ran = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "RAY_ADDRESS": address},
+        env=os.environ | {"PYTHONPATH": path, "RAY_ADDRESS": address},
         capture_output=True,
         text=True,
         timeout=900,

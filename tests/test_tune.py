@@ -86,7 +86,6 @@ def under_tune(ray_session, tmp_path_factory):
         "RAY_TMPDIR": str(ray_folder),
         "TMPDIR": str(ray_folder),
         "TERM": "xterm-256color",
-        "PYTHONPATH": str(ROOT),
     }
     file = write(
         home,

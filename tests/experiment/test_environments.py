@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from rllib_lpdm import evaluate, report, tune
 from rllib_lpdm.algorithms.environments import EnvironmentSpec
-from tests.experiment.files import CONFIGS, write
+from tests.experiment.files import write
 from tests.experiment.terminals import on_terminal
 
 MODULE = """
@@ -59,7 +59,7 @@ def trained(tmp_path_factory, ray_session):
     options += ["--address", ray.get_runtime_context().gcs_address]  # spares another Ray
     ended = on_terminal(
         [sys.executable, "-P", "-m", "rllib_lpdm.tune", file.name, *options],  # as a script: no cwd
-        os.environ | {"PYTHONPATH": str(CONFIGS.parent)},
+        os.environ,
         folder,
     )
     assert ended.status == 0, ended.shown + ended.errors

@@ -310,7 +310,7 @@ def python(package, **environment):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=package,  # is searched first
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=600,

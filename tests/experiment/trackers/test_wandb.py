@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,7 +188,6 @@ def test_a_process_killed_while_it_logs_leaves_whole_rows_and_a_restart_all_of_t
         [sys.executable, "-c", textwrap.dedent(program)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
     )
     while int(process.stdout.readline()) < 120:
         pass
