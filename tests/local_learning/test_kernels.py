@@ -173,6 +173,7 @@ def test_a_constant_column_has_a_gradient_of_exactly_zero():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["inputs", "values", "outputs"])
+@pytest.mark.filterwarnings("error")  # as of what stood in memory that was not written
 def test_what_is_not_finite_makes_loss_and_gradient_not_finite(where, bad):
     batch = {"inputs": rows(70, 3), "values": rows(70, 1)[:, 0], "outputs": rows(70, 5)}
     batch[where].view(-1)[40] = bad
