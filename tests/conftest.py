@@ -19,10 +19,11 @@ CACHE = ROOT / "rllib_lpdm/local_learning/kernels/__pycache__"
 STARTUP = str(ROOT / "tests/startup")
 COMPILED = "*.py{}{}.nbi".format(*sys.version_info)
 COMPILE = "from rllib_lpdm.local_learning.kernels import compile_kernels; compile_kernels()"
-# Every process that a test starts has this package, wherever it stands.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [STARTUP, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
+# Processes that tests start have this package, whatever folder they work in, and start sooner.
+if STARTUP not in os.environ.get("PYTHONPATH", ""):
+    others = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, str(ROOT), *others])
+gc.set_threshold(700, 10, 10)  # Python's: what is said above is for other processes than pytest's
 gc.disable()  # what is imported stays, and is not searched for garbage while tests are collected
 
 

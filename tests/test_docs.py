@@ -74,7 +74,7 @@ import sys
 from pathlib import Path
 from sphinx.application import Sphinx
 
-gc.disable()  # a fourth of the time, for what is needed to the end
+gc.disable()  # what is read is needed to the end
 docs, out = map(Path, sys.argv[1:])
 folders = docs, docs, out / "site", out / "cache"
 app = Sphinx(*folders, "html", confoverrides={"nitpicky": True}, status=None, warning=sys.stderr)

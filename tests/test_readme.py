@@ -35,7 +35,7 @@ def test_a_config_with_what_tune_has_to_choose_is_trained_by_a_tuner(tmp_path, m
     assert chosen == {("bp", 1000), ("lpdm", 1000)}
     assert all(1e-4 <= result.config["lr"] <= 1e-2 for result in results)
     lengths = sorted(result.metrics["training_iteration"] for result in results)
-    assert lengths in ([2, 4], [4, 4])  # the first at the rung goes on, the other if it is better
+    assert lengths in ([2, 4], [4, 4])  # the first goes on, the other unless it is worse
 
 
 def test_it_can_be_read_at_a_sitting():

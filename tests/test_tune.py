@@ -86,6 +86,7 @@ def under_tune(ray_session, tmp_path_factory):
         "RAY_TMPDIR": str(ray_folder),
         "TMPDIR": str(ray_folder),
         "TERM": "xterm-256color",
+        "PYTHONPATH": str(ROOT),  # alone: without what makes other tests' processes start sooner
     }
     file = write(
         home,

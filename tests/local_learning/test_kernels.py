@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -171,12 +172,17 @@ def test_a_constant_column_has_a_gradient_of_exactly_zero():
     assert match.gradient[:, 7].all()
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", ["inputs", "values", "outputs"])
-@pytest.mark.filterwarnings("error")  # as of what stood in memory that was not written
+@pytest.mark.parametrize(
+    ("where", "bad"),
+    [
+        *product(["inputs", "values", "outputs"], [np.nan, np.inf, -np.inf]),
+        *product(["inputs", "outputs"], [3e38]),  # of which the distance overflows
+    ],
+)
+@pytest.mark.filterwarnings("error")  # of what overflows, or stood in memory before
 def test_what_is_not_finite_makes_loss_and_gradient_not_finite(where, bad):
     batch = {"inputs": rows(70, 3), "values": rows(70, 1)[:, 0], "outputs": rows(70, 5)}
-    batch[where].view(-1)[40] = bad
+    batch[where].view(-1)[[40, 43]] = torch.tensor([bad, -bad])
     kernel = KernelMatching(70, None, WHOLE_BATCH)
     match = kernel.step(
         batch["outputs"], kernel.target(batch["inputs"], batch["values"]), True, True

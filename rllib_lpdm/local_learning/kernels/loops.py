@@ -51,7 +51,7 @@ def measure(
     Returns:
         panels: (blocks, groups, 8, 64) the rows.
         tiles: (T, 64, 64) the distances.
-        The largest distance; it and all distances are NaN where an entry is not finite.
+        The largest distance; NaN where an entry is not finite, and then nothing else is.
         i N + j of the first pair i < j, in the order of a condensed matrix, that has it.
     """
     wide_vectors()
@@ -59,7 +59,6 @@ def measure(
     panels = room((-(-count // SIDE), -(-width // GROUP), GROUP, SIDE))
     tiles = room((len(where), SIDE, SIDE))
     if not all_finite(rows):
-        tiles[:] = np.float32(np.nan)
         return panels, tiles, np.float32(np.nan), 0
     pack(rows, panels)
     largest = np.empty(len(where), np.float32)

@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
     Attributes:
         tiles: (T, 64, 64).
-        largest: the largest of all entries; not finite where inputs or values are not.
+        largest: the largest of all entries; NaN where inputs or values are not finite, or overflow.
     """
 
     tiles: Floats
@@ -61,7 +61,7 @@ class KernelMatching:
         where, weights, blocks, _ = self._tiles
         _, tiles, highest, _ = loops.measure(_array(inputs), where, weights)
         (largest,) = self._shards.combined([highest], "max")
-        if error is not None:
+        if error is not None and math.isfinite(largest):
             (highest,) = self._shards.combined([np.abs(error).max(initial=0.0)], "max")
             if highest != 0.0:
                 tiles *= 1.0 + np.abs(error) / np.float32(highest)
@@ -76,6 +76,8 @@ class KernelMatching:
             elif spread > 0.0:
                 highest = loops.guide(tiles, where, weights, of_rows, 1.0 / largest)
                 (largest,) = self._shards.combined([highest], "max")
+        if not math.isfinite(largest):
+            return Target(tiles, NAN)  # the tiles may be what stood in memory: nobody reads them
         divisor = largest if maximum is None else maximum.take(largest)
         scale = 1.0 / (divisor * (dimensions or inputs.shape[1]))
         tiles *= np.float32(scale)
