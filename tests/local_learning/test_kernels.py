@@ -179,7 +179,7 @@ def test_a_constant_column_has_a_gradient_of_exactly_zero():
         *product(["inputs", "outputs"], [3e38]),  # of which the distance overflows
     ],
 )
-@pytest.mark.filterwarnings("error")  # of what overflows, or stood in memory before
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # of what overflows, or stood in memory before
 def test_what_is_not_finite_makes_loss_and_gradient_not_finite(where, bad):
     batch = {"inputs": rows(70, 3), "values": rows(70, 1)[:, 0], "outputs": rows(70, 5)}
     batch[where].view(-1)[[40, 43]] = torch.tensor([bad, -bad])
