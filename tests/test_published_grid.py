@@ -230,15 +230,21 @@ def test_on_ant_what_scores_highest_stays_up_as_the_documentation_says():
             length = np.convolve(columns["episode_length"], window, "valid")[scores.argmax()]
             best.append((length, scores.max() / length))
             first.append(scores[0])
-            if run.algorithm == "reinforce":
-                highest[run.method == "bp"].append(scores.max())
+            highest[run.algorithm, run.method].append(scores.max())
     lengths, gains = zip(*best, strict=True)
     shown = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
     assert f"first fifty iterations all have {span(first, 0)};" in shown
     assert f"stay up for {span(lengths, 0)} of 1000 steps and gain {span(gains, 2)} a step" in shown
-    assert [len(highest[True]), len(highest[False])] == [2, 6]
-    ahead = [score - of_bp for score, of_bp in itertools.product(highest[False], highest[True])]
-    assert f"are above both of `bp`, by {span(ahead, 0)}." in shown
+    assert {len(runs) for runs in highest.values()} == {3}
+
+    def wins(method):
+        pairs = (itertools.product(highest[rl, method], highest[rl, "bp"]) for rl in ALGORITHMS)
+        return "{}, {} and {}".format(*(sum(one > of_bp for one, of_bp in nine) for nine in pairs))
+
+    assert (
+        f"Of nine pairs each `lpdm` wins {wins('lpdm')} with `bp`, guided "
+        f"{wins('lpdm_guided')}, frozen layers {wins('frozen')};" in shown
+    )
 
 
 def test_a_published_cell_trained_again_has_the_published_rows():
