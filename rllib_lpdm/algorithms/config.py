@@ -222,6 +222,9 @@ class LocalConfig(AlgorithmConfig):
             if asked_for:
                 raise ValueError(f"{name}: {reason}")
 
+    def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
+        """None: learners take whole episodes, and RLlib's pipeline for others is slow to build."""
+
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         return RLModuleSpec(
             module_class=ActorCriticModule,

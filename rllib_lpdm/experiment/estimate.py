@@ -106,8 +106,7 @@ def probe(cell: Cell) -> Probe:
         limited = spec.model_copy(update={"max_episode_steps": PROBE_STEPS})
         cell = replace(cell, environment_spec=limited)
     config = algorithm_config(cell)
-    # The default connectors are unused, and slow to build.
-    config.learners(num_learners=0, add_default_connectors_to_learner_pipeline=False)
+    config.learners(num_learners=0)
     config.validate()
     runner = EpisodeRunner(config=config)
     learner = config.build_learner(env=runner.env)

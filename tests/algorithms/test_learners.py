@@ -173,7 +173,7 @@ def test_the_rows_that_are_matched_are_shared_out_anew(processes, rows):
 def _trained(learners=PROCESSES, **settings):
     """Metrics of two iterations and the weights, of a learner that is called without Ray."""
     made = config(**settings)
-    made.learners(num_learners=learners, add_default_connectors_to_learner_pipeline=False)
+    made.learners(num_learners=learners)
     made.validate()
     runner = EpisodeRunner(config=made)
     learner = made.build_learner(env=runner.env)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
@@ -63,6 +64,14 @@ def test_observations_are_flattened_and_actions_take_the_environments_form(envir
     algo = config(algorithm, environment).build_algo()
     assert len(train(algo, 1)) == 3
     algo.stop()
+
+
+def test_no_connector_is_built_as_episodes_pass_through_none(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a connector was built")
+
+    monkeypatch.setattr(ConnectorV2, "__init__", refuse)
+    config().build_algo().stop()
 
 
 def test_a_registered_environment_and_its_config_are_used():
