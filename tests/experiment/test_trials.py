@@ -5,6 +5,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
 
@@ -29,20 +30,47 @@ class Begun(Progress):
         super().started(name)
 
 
-def test_cells_begin_in_their_order_and_afterwards_signals_are_handled_as_before(
-    ray_session, tmp_path
-):
-    cells = grid_of(80)  # more than Tune asks for at once
+class Stub(_Stub):
+    """Leaves a file that says what its process was started with."""
+
+    def setup(self, config, job):
+        super().setup(config, job)
+        asked = ray.get_runtime_context().get_runtime_env_string()
+        (job["folder"] / "runtime_env.json").write_text(asked)
+
+
+@pytest.fixture(scope="module")
+def ran(ray_session, tmp_path_factory):
+    """More cells than Tune asks for at once, in one process."""
+    cells = grid_of(80)
     begun = Begun(cells)
-    job = {"cells": {cell.name: cell for cell in cells}, "folder": tmp_path}
+    folder = tmp_path_factory.mktemp("ran")
+    job = {"cells": {cell.name: cell for cell in cells}, "folder": folder}
     watch = TrialWatch(cells, job, begun, CellFollower(None))
-    before = [signal.getsignal(number) for number in HANDLED]
+    handlers = [[signal.getsignal(number) for number in HANDLED]]
     with termination_as_interrupt():
-        run_trials(job, watch, max_concurrent=1, trainable=_Stub)
-        assert [signal.getsignal(number) for number in HANDLED] != before
-    assert [signal.getsignal(number) for number in HANDLED] == before
-    assert begun.names == [cell.name for cell in cells]
-    assert watch.ended == set(begun.names)
+        run_trials(job, watch, max_concurrent=1, trainable=Stub)
+        handlers.append([signal.getsignal(number) for number in HANDLED])
+    handlers.append([signal.getsignal(number) for number in HANDLED])
+    names = [cell.name for cell in cells]
+    return SimpleNamespace(
+        names=names, begun=begun.names, ended=watch.ended, handlers=handlers, folder=folder
+    )
+
+
+def test_cells_begin_in_their_order_and_all_end(ran):
+    assert ran.begun == ran.names
+    assert ran.ended == set(ran.names)
+
+
+def test_signals_are_handled_as_before_once_the_cells_have_ended(ran):
+    before, meanwhile, after = ran.handlers
+    assert meanwhile != before
+    assert after == before
+
+
+def test_a_trials_process_asks_for_nothing_of_its_own_and_so_is_started_once(ran):
+    assert (ran.folder / "runtime_env.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("holder", ["this run", "another run"])
