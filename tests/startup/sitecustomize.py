@@ -9,7 +9,7 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
 
-gc.set_threshold(100_000, 3, 3)
+gc.set_threshold(100_000, 50, 1000)
 
 # The machine's own, in place of which Python has found this one.
 others = [folder for folder in sys.path if Path(folder) != Path(__file__).parent]
