@@ -102,10 +102,10 @@ class TwoHosts:
         words = ["ip", "netns", "exec", host, *map(str, command)]
         return subprocess.Popen(words, cwd=ROOT, env=environment, **options)
 
-    def drive(self, *command, **options):
+    def drive(self, *command, variables=None, **options):
         """Starts a command on the head that joins the cluster, as a user is told to."""
-        variables = {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": self.address}
-        return self.run(self.head, *command, variables=variables, **options)
+        told = {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": self.address}
+        return self.run(self.head, *command, variables=told | (variables or {}), **options)
 
     def pids(self, host):
         listed = subprocess.run(

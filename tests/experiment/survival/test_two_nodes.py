@@ -81,7 +81,8 @@ def test_a_driver_with_another_token_is_refused(two_hosts, tmp_path):
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
     words = [sys.executable, "-c", JOINING]
-    driver = two_hosts.drive(*words, home=tmp_path, stderr=subprocess.PIPE)
+    once = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # a second each
+    driver = two_hosts.drive(*words, home=tmp_path, stderr=subprocess.PIPE, variables=once)
     _, errors = driver.communicate(timeout=600)
     assert driver.returncode != 0
     assert b"Authentication" in errors
