@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A process for each core: four on two cores take a sixth more CPU time than two, and no less time.
 # A file's tests stay together, for what they share; tests/conftest.py puts the long files first.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test suite coverage lint benchmark docs clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m rllib_lpdm.tune tune_configs/quickstart.yaml --overwrite
 
-# Both at once: while some tests wait for Ray and for Tune, there is time to look at the code.
+# Both at once, as some tests wait for Ray and for Tune. What lint finds stands among the tests' lines,
+# and fails this as well.
 test: $(VENV)/installed
 	$(MAKE) --jobs=2 lint suite
 

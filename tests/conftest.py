@@ -1,5 +1,4 @@
 import gc
-import logging
 import os
 
 # Before torch is imported, here and in every process that a test starts: small tensors gain nothing
@@ -24,7 +23,8 @@ COMPILE = "from rllib_lpdm.local_learning.kernels import compile_kernels; compil
 if STARTUP not in os.environ.get("PYTHONPATH", ""):
     others = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, str(ROOT), *others])
-# Nor does each of them compile the package's sources for itself, where the environment asks for it.
+# Nor does each compile the package's sources for itself, even where that variable is set: empty is
+# unset to Python.
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 sys.dont_write_bytecode = False
 gc.set_threshold(700, 10, 10)  # Python's: what is said above is for other processes than pytest's
@@ -44,27 +44,12 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def ray_session():
-    """Ray on this machine, with CPUs enough for a few small actors; one for all tests.
+    """Ray on this machine, with CPUs enough for a few small actors; one for all tests."""
+    from rllib_lpdm.experiment.session import leave_ray, start_ray  # not by the process that waits
 
-    Processes that no test needs are left out: each loads Ray, and most of them poll to the end.
-    """
-    import ray  # all three not by the process that waits
-    from ray.cluster_utils import Cluster
-
-    from rllib_lpdm.experiment.session import leave_ray
-
-    node = {
-        "num_cpus": 4,
-        "include_dashboard": False,
-        "include_log_monitor": False,
-        "no_monitor": True,
-        "_system_config": {"prestart_worker_first_driver": False},
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    ray.init(cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+    start_ray(num_cpus=4)
     yield
     leave_ray()
-    cluster.shutdown()
 
 
 @pytest.fixture(autouse=True)

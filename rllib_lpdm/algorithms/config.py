@@ -132,7 +132,7 @@ class LocalConfig(AlgorithmConfig):
         Raises:
             ValueError: names the setting and the way out.
         """
-        if self.env is None and not self.is_offline:
+        if self.env is None:
             raise ValueError(
                 "environment(): no environment was named; say, for example, "
                 f"{type(self).__name__}().environment('CartPole-v1')"
@@ -211,6 +211,10 @@ class LocalConfig(AlgorithmConfig):
                 self.rollout_fragment_length != WHOLE_EPISODES and not self.in_evaluation,
                 "whole episodes are collected; PPO's episodes_per_iteration and "
                 "steps_per_iteration say how many",
+            ),
+            "offline_data(input_)": (
+                self.is_offline,
+                "episodes are played; pretrain_from prepares layers with recorded observations",
             ),
             "connectors": (
                 has_connectors(self),

@@ -71,7 +71,7 @@ def start_ray(num_cpus: int | None = None) -> None:
     Args:
         num_cpus: that it hands out; None for all.
     """
-    # A process for each CPU, of which Tune uses none: its trials have variables of their own.
+    # A process for each CPU would load Ray at once, however few are needed.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     ray.init(
         address="local",  # else it would join any Ray that runs on this machine

@@ -118,6 +118,7 @@ def test_other_spaces_are_refused_before_training(observations, actions, message
         (lambda c: c.reporting(min_sample_timesteps_per_iteration=9), "iterations_per_report"),
         (lambda c: c.resources(num_gpus=1), "num_gpus_per_learner"),
         (lambda c: c.env_runners(rollout_fragment_length=50), "whole episodes"),
+        (lambda c: c.offline_data(input_="recorded"), "episodes are played"),
         (lambda c: c.environment(env=None), r"environment\('CartPole-v1'\)"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import ray
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
+from ray.tune.execution import class_cache
 
 from rllib_lpdm.benchmarks.grid import _Stub, grid_of
 from rllib_lpdm.experiment.cell import SupersededError, new_record
@@ -47,6 +48,7 @@ def ran(ray_session, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ran")
     job = {"cells": {cell.name: cell for cell in cells}, "folder": folder}
     watch = TrialWatch(cells, job, begun, CellFollower(None))
+    variables = class_cache.DEFAULT_ENV_VARS.copy()
     handlers = [[signal.getsignal(number) for number in HANDLED]]
     with termination_as_interrupt():
         run_trials(job, watch, max_concurrent=1, trainable=Stub)
@@ -54,7 +56,12 @@ def ran(ray_session, tmp_path_factory):
     handlers.append([signal.getsignal(number) for number in HANDLED])
     names = [cell.name for cell in cells]
     return SimpleNamespace(
-        names=names, begun=begun.names, ended=watch.ended, handlers=handlers, folder=folder
+        names=names,
+        begun=begun.names,
+        ended=watch.ended,
+        handlers=handlers,
+        folder=folder,
+        variables=variables,
     )
 
 
@@ -69,8 +76,9 @@ def test_signals_are_handled_as_before_once_the_cells_have_ended(ran):
     assert after == before
 
 
-def test_a_trials_process_asks_for_nothing_of_its_own_and_so_is_started_once(ran):
+def test_a_trials_process_is_asked_for_without_variables_and_tune_then_has_its_own_again(ran):
     assert (ran.folder / "runtime_env.json").read_text() == "{}"
+    assert ran.variables == class_cache.DEFAULT_ENV_VARS != {}
 
 
 @pytest.mark.parametrize("holder", ["this run", "another run"])

@@ -1,6 +1,7 @@
 """Run by Python at the start of the processes that tests start, most of which import Ray and torch.
 
-With Python's thresholds a fifth of that goes into searching what is imported for garbage.
+With Python's thresholds a fifth of that goes into searching what is imported for garbage. With
+those set here what is old is as good as never searched: such processes are short.
 """
 
 import gc
