@@ -23,8 +23,8 @@ COMPILE = "from rllib_lpdm.local_learning.kernels import compile_kernels; compil
 if STARTUP not in os.environ.get("PYTHONPATH", ""):
     others = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, str(ROOT), *others])
-# Nor does each compile the package's sources for itself, even where that variable is set: empty is
-# unset to Python.
+# Nor does each of them compile the package's sources for itself where the environment forbids to
+# keep what was compiled: to Python this variable is unset when it is empty.
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 sys.dont_write_bytecode = False
 gc.set_threshold(700, 10, 10)  # Python's: what is said above is for other processes than pytest's
