@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from rllib_lpdm.analysis.results import Series
@@ -161,8 +162,9 @@ def make_picture(
             for name, draw in draws.items():
                 label = ", ".join(filter(None, (title, name, version)))
                 with mpl.rc_context({"font.size": LETTERS}):
-                    figure = Figure(figsize=(PANEL[0], PANEL[1] * height), layout="constrained")
+                    figure = Figure(figsize=(PANEL[0], PANEL[1] * height))
                     draw(figure.subplots())
+                    _lay_out(figure)
                     panels.setdefault(name, {})[version] = page_svg(figure, label)
             stem = re.sub("[^a-z]+", "_", ", ".join(filter(None, (anchor, version))))
             files += _save(folder, stem, draws, palette, columns, height, handles)
@@ -188,9 +190,7 @@ def _save(
     """All panels of a figure in one file each of PNG, PDF and SVG."""
     columns = min(columns, len(draws))
     rows = -(-len(draws) // columns)
-    figure = Figure(
-        figsize=(columns * SMALL[0], rows * SMALL[1] * height + 0.35), layout="constrained"
-    )
+    figure = Figure(figsize=(columns * SMALL[0], rows * SMALL[1] * height + 0.35))
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes in grid[len(draws) :]:
         axes.remove()
@@ -201,8 +201,7 @@ def _save(
     longest = max(len(str(handle.get_label())) for handle in handles)
     fitting = int(figure.get_figwidth() / (0.55 + 0.07 * longest))  # inches of dash and letters
     figure.legend(handles=handles, loc="outside upper center", ncols=max(1, fitting))
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # found once for all three formats
+    _lay_out(figure)
     if folder.is_symlink():  # what it names is not the report's
         folder.unlink()
     folder.mkdir(parents=True, exist_ok=True)
@@ -212,6 +211,14 @@ def _save(
         figure.savefig(file, format=suffix, dpi=200, metadata=metadata)
         write_whole(folder / f"{stem}.{suffix}", file.getvalue())
     return [f"{folder.name}/{stem}.{suffix}" for suffix in ("png", "pdf", "svg")]
+
+
+def _lay_out(figure: Figure) -> None:
+    """Makes room for what stands around the panels: once for all formats of the figure.
+
+    A figure with an engine of its own is drawn a second time whenever it is saved.
+    """
+    ConstrainedLayoutEngine().execute(figure)
 
 
 def _shorter(number: re.Match[str]) -> str:
