@@ -39,6 +39,7 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_use_type_comments = False  # there are none
 autosummary_generate = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

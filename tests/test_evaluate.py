@@ -47,6 +47,7 @@ assert not ray.is_initialized()
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_prints_and_writes_the_same_numbers_without_starting_ray(cell, tmp_path):
     options = ["--episodes", "3", "--seed", "7", "--json", "out.json", "--video"]
     done = subprocess.run(

@@ -80,6 +80,7 @@ def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, f
         assert settings.of_training() == cells[name].settings.of_training(), name
 
 
+@pytest.mark.slow
 def test_the_documentation_shows_the_reports_of_what_is_published():
     shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for folder in APPENDICES:

@@ -26,6 +26,7 @@ def trained(tmp_path_factory):
     return output / "debug"
 
 
+@pytest.mark.slow
 def test_a_trained_grid_becomes_the_same_tables_figures_and_page_each_time_without_ray(
     trained, tmp_path
 ):
@@ -167,6 +168,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_reported_in_the_place_of_links
     assert not any(path.is_symlink() for path in [*report.rglob("*"), *others.iterdir()])
 
 
+@pytest.mark.slow
 def test_a_grid_that_still_runs_is_reported_as_far_as_it_is_with_its_appendices(tmp_path, capsys):
     folder = tmp_path / "grid"
     done = write_cell(folder, returns=[1.0, 3.0])

@@ -203,6 +203,7 @@ def test_evaluation_is_greedy_unless_its_config_says_otherwise(interval, explore
     algo.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runners", "duration"), [(0, 3), (2, 3)])
 def test_evaluation_plays_as_many_episodes_as_asked_from_the_same_starts(runners, duration):
     made = config().evaluation(evaluation_interval=1000, evaluation_num_env_runners=runners)

@@ -205,6 +205,7 @@ def search_folder(folder, made):
     return path
 
 
+@pytest.mark.slow
 def test_the_report_of_a_search_shows_it_and_of_its_cells_the_default_and_the_winners(tmp_path):
     folder = search_folder(tmp_path, record({"bp": same, "lpdm": apart}))
     for variant, height in (("reference", 1.0), ("tuned", 3.0)):

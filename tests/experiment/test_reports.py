@@ -19,6 +19,7 @@ from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.experiment.trackers.follower import CellFollower
 from rllib_lpdm.experiment.trainable import CellTrainable
 from rllib_lpdm.experiment.trials import run_trials
+from rllib_lpdm.results.iterations import IterationWriter
 from tests.experiment.processes import wait_until
 from tests.experiment.traces import progress_of, status, trace
 
@@ -84,10 +85,17 @@ def test_all_cells_that_run_at_once_make_so_many_reports_a_second(
 
 
 class HoursApart(CellTrainable):
-    """Reports as if thousands of cells ran."""
+    """Reports as if thousands of cells ran, and sleeps the ten seconds for which Tune waits."""
 
     def setup(self, config, job):
         resources.REPORTS = 1e-4
+        append = IterationWriter.append
+
+        def append_slowly(writer, rows):
+            append(writer, rows)
+            time.sleep(0.2)
+
+        IterationWriter.append = append_slowly  # in a process that ends with this cell
         super().setup(config, job)
 
 

@@ -350,7 +350,7 @@ def test_read_only_folders_and_a_generic_processor_cost_a_compilation_and_no_res
 def test_of_a_damaged_cache_only_what_is_damaged_is_compiled_and_to_the_same_bits(tmp_path):
     bits = updated()  # the cache is there now
     loops = package_in(tmp_path)
-    code = compilation._entries[0][0].py_func.__code__
+    code = acting.forward.py_func.__code__
     python_version = "py{}{}".format(*sys.version_info)
     (damaged,) = loops.rglob(f"*.{code.co_name}-{code.co_firstlineno}.{python_version}.nbi")
     damaged.write_bytes(damaged.read_bytes()[:20])

@@ -1,6 +1,7 @@
 """A run that nothing disturbs: curves and weights of every other must equal it, bit by bit."""
 
 import pytest
+from filelock import FileLock
 
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.runner import run_experiment
@@ -16,11 +17,16 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(file, ray_session, tmp_path_factory):
-    """The folder of a run in which nothing happened."""
-    output = tmp_path_factory.mktemp("undisturbed")
-    assert not run_experiment(load_experiment(file, ["in_process=true"]), output).failed
-    return output / "small"
+def undisturbed(file, ray_session, tmp_path_factory, worker_id):
+    """The folder of a run in which nothing happened; one for all processes that test."""
+    home = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        home = home.parent
+    with FileLock(home / "undisturbed.lock"):
+        if not (home / "undisturbed").exists():
+            experiment = load_experiment(file, ["in_process=true"])
+            assert not run_experiment(experiment, home / "undisturbed").failed
+    return home / "undisturbed" / "small"
 
 
 @pytest.fixture(scope="session")

@@ -167,6 +167,7 @@ def complete(directory, cell, iteration):
     return follower.close()
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_logs_leaves_whole_rows_and_a_restart_all_of_them(tmp_path):
     cell = make_cell(tmp_path)
     append(cell, 1, 400)
