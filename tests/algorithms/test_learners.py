@@ -24,8 +24,7 @@ class Processes:
 
     def __init__(self, store):
         context = multiprocessing.get_context("forkserver")
-        # Imported once; the compiler by the first optimizer, else, in every process for itself.
-        context.set_forkserver_preload([__name__, "torch._dynamo"])
+        context.set_forkserver_preload([__name__])  # what it imports is imported once
         self._pipes, self._processes = [], []
         for rank in range(PROCESSES):
             ours, theirs = context.Pipe()
