@@ -30,8 +30,10 @@ lint: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(BIN)/python -m rllib_lpdm.benchmark
 
+# A reference that leads nowhere is a warning, and a page that needs a network is found.
 docs: $(VENV)/installed
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going docs docs/_build/html
+	! grep -rE '<(script|link)[^>]*(src|href)="(https?:)?//[^"]+\.(js|css)' docs/_build/html
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
