@@ -58,6 +58,8 @@ STYLE: dict[Any, Any] = {
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.3,
     "legend.frameon": False,
+    "figure.autolayout": False,  # a user's own engine would lay out again
+    "figure.constrained_layout.use": False,
     "text.parse_math": False,  # names are not formulas
     "pdf.fonttype": 42,  # text stays text
     "svg.fonttype": "none",
@@ -190,17 +192,19 @@ def _save(
     """All panels of a figure in one file each of PNG, PDF and SVG."""
     columns = min(columns, len(draws))
     rows = -(-len(draws) // columns)
-    figure = Figure(figsize=(columns * SMALL[0], rows * SMALL[1] * height + 0.35))
+    handles = [*palette.handles(), *handles]
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    width = columns * SMALL[0]
+    entries = max(1, int(width / (0.55 + 0.07 * longest)))  # side by side; inches of dash, letters
+    lines = -(-len(handles) // entries)
+    figure = Figure(figsize=(width, rows * SMALL[1] * height + 0.17 + 0.18 * lines))
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes in grid[len(draws) :]:
         axes.remove()
     for axes, (name, draw) in zip(grid, draws.items(), strict=False):
         draw(axes)
         axes.set_title(name, fontsize=7.5)
-    handles = [*palette.handles(), *handles]
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    fitting = int(figure.get_figwidth() / (0.55 + 0.07 * longest))  # inches of dash and letters
-    figure.legend(handles=handles, loc="outside upper center", ncols=max(1, fitting))
+    figure.legend(handles=handles, loc="outside upper center", ncols=entries)
     _lay_out(figure)
     if folder.is_symlink():  # what it names is not the report's
         folder.unlink()

@@ -3,6 +3,7 @@
 import re
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -94,8 +95,11 @@ def test_every_figure_leaves_files_for_papers_and_a_panel_for_every_place(pictur
     }
 
 
-def test_the_same_cells_give_the_same_files(groups, pictures, folder, tmp_path):
-    errors_picture(groups, tmp_path)
+def test_the_same_cells_give_the_same_files_whatever_layout_a_user_has_set(
+    groups, pictures, folder, tmp_path
+):
+    with matplotlib.rc_context({"figure.autolayout": True}):
+        errors_picture(groups, tmp_path)
     for file in tmp_path.iterdir():
         assert file.read_bytes() == (folder / file.name).read_bytes()
 

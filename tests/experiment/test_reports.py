@@ -85,7 +85,7 @@ def test_all_cells_that_run_at_once_make_so_many_reports_a_second(
 
 
 class HoursApart(CellTrainable):
-    """Reports as if thousands of cells ran, and sleeps the ten seconds for which Tune waits."""
+    """Reports as if thousands of cells ran, and mostly sleeps: Tune waits ten seconds for it."""
 
     def setup(self, config, job):
         resources.REPORTS = 1e-4

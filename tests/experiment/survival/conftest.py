@@ -24,8 +24,9 @@ def undisturbed(file, ray_session, tmp_path_factory, worker_id):
         home = home.parent
     with FileLock(home / "undisturbed.lock"):
         if not (home / "undisturbed").exists():
-            experiment = load_experiment(file, ["in_process=true"])
-            assert not run_experiment(experiment, home / "undisturbed").failed
+            output = tmp_path_factory.mktemp("output")
+            assert not run_experiment(load_experiment(file, ["in_process=true"]), output).failed
+            output.rename(home / "undisturbed")
     return home / "undisturbed" / "small"
 
 
