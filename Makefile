@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A process for each core: four on two cores take a sixth more CPU time than two, and no less time.
-# A file's tests stay together, for what they share; tests/conftest.py puts the long files first.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Three processes, as some tests wait for others: with two, two cores wait a tenth of the time, and
+# with four all is slower. A file's tests stay together, for what they share; tests/conftest.py puts
+# the long files first.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test suite coverage lint benchmark docs clean
 
