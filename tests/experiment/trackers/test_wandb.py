@@ -304,7 +304,6 @@ def test_a_full_disk_costs_one_line(tmp_path, monkeypatch, capfd):
     assert "is full" in warning
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_lost_service_costs_one_line(tmp_path, client, capfd):
     cell = make_cell(tmp_path)
     append(cell, 1, 1)

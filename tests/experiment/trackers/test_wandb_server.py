@@ -81,7 +81,6 @@ def test_without_a_server_the_cells_go_on_offline_after_one_line(tmp_path, close
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_when_the_server_is_lost_the_open_cells_are_written_whole_offline(tmp_path, server, capfd):
     cells = [make_cell(tmp_path, number) for number in range(2)]
     follower = wandb_follower("online", tmp_path, "grid")
