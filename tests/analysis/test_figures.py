@@ -221,6 +221,18 @@ def test_hostile_names_are_text_and_no_formula(tmp_path):
     assert HOSTILE in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
+def test_a_legend_of_many_lines_takes_no_room_from_the_plots(tmp_path):
+    heights = []
+    for count in (1, 8):
+        seen = []
+        series = [Series("lpdm", f"of a long name {number}") for number in range(count)]
+        draws = {"": dict.fromkeys(("upper", "lower"), seen.append)}
+        make_picture(tmp_path, "legend", "", "", Palette(series), draws, columns=1)
+        axes = seen[-1]  # of the files
+        heights.append(axes.get_position().height * axes.get_figure().get_figheight())
+    assert heights[1] == pytest.approx(heights[0], rel=0.1)
+
+
 def test_the_numbers_on_an_axis_of_the_page_keep_their_digits(tmp_path):
     picture = make_picture(
         tmp_path,
