@@ -5,6 +5,7 @@ import pytest
 
 from rllib_lpdm.analysis.page import DASH, render_page
 from tests.analysis.pages import COMMAND, cell, column, report, scrolls_sideways
+from tests.experiment.processes import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 
@@ -56,8 +57,13 @@ def test_dark_and_light_follow_the_system_until_the_button_is_used(html, look):
     assert light != dark
     page.locator("#theme").click()
     assert page.evaluate(background) == light
-    page.reload()
-    assert page.evaluate(background) == light
+
+    def reloaded():
+        page.reload()
+        return page.evaluate(background)
+
+    # a browser on a busy machine may load the page again before it has stored the choice
+    wait_until(lambda: reloaded() == light, "the choice was kept", timeout=30)
     page.locator("#theme").click()
     assert page.evaluate(background) == dark
 
