@@ -214,8 +214,9 @@ class Settings(BaseModel):
     )
     scaling: Scaling = setting(
         "own",
-        "What distances are divided by beside their maximum: inputs' and outputs' each by their "
-        "own dimensionality, the target's only, or none.",
+        "Divisors of the distances beside their maximum: inputs' and outputs' own dimensionality, "
+        "the target's only, or none. `absolute`: the inputs' are divided by their maximum alone, "
+        "the outputs' by their dimensionality alone.",
         section="3.1",
     )
     target_maximum: Literal["batch", "running"] = setting(

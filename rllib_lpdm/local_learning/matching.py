@@ -44,6 +44,7 @@ class Matching(Protocol):
         keep_error: bool,
         with_error: bool,
         dimensions: int | None = None,
+        absolute: bool = False,
     ) -> LayerMatch:
         """The loss of a layer's outputs and its gradient.
 
@@ -52,7 +53,8 @@ class Matching(Protocol):
             target: of :meth:`target`.
             keep_error: keep the error for the next layer's target.
             with_error: measure the distance error.
-            dimensions: what their distances are divided by; None for d_y.
+            dimensions: a divisor of their distances; None for d_y.
+            absolute: leave out the other divisor, the largest of their distances.
         """
 
     def parameter_gradients(
@@ -126,8 +128,11 @@ class TorchMatching:
         keep_error: bool,
         with_error: bool,
         dimensions: int | None = None,
+        absolute: bool = False,
     ) -> LayerMatch:
-        match = matching_step(outputs, target, self._known, self._pairs, keep_error, dimensions)
+        match = matching_step(
+            outputs, target, self._known, self._pairs, keep_error, dimensions, absolute
+        )
         kept = distance_error(match.distances, target, self._metric) if with_error else 0.0
         return LayerMatch(match.loss, match.gradient, match.error, kept)
 

@@ -17,7 +17,7 @@ from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
 from rllib_lpdm.local_learning.targets import RunningMaximum
 
-Scaling = Literal["own", "target", "none"]
+Scaling = Literal["own", "target", "none", "absolute"]
 
 
 class LayerStep(NamedTuple):
@@ -180,8 +180,13 @@ class LocalMLP(nn.Module):
             fraction: share of the other rows that a row keeps; without meaning for "all".
             propagate_error: instead of the network's input, a layer matches its own input, scaled
                 by the previous layer's error (appendix B).
-            scaling: what the distances are divided by beside their maximum: those of inputs and
-                outputs each by their "own" dimensionality, those of the "target" only, or "none".
+            scaling: the divisors of the distances. All but the last divide both matrices by their
+                maximum.
+
+                - "own": also the inputs' by d_x and the outputs' by d_y.
+                - "target": also the inputs' by d_x.
+                - "none": by nothing else.
+                - "absolute": the inputs' by their maximum alone, the outputs' by d_y alone.
             maximum: of the targets so far, which takes in this one, to divide the target by; None
                 for its own. Not with ``propagate_error``, whose layers have targets of their own.
             with_error: measure every layer's distance error too.
@@ -203,8 +208,9 @@ class LocalMLP(nn.Module):
         if maximum is not None and propagate_error:
             raise ValueError("a running maximum needs one target for all layers")
         activation = ACTIVATIONS[self.activation]
-        of_target = 1 if scaling == "none" else x.shape[1]
-        of_layer = None if scaling == "own" else 1
+        of_target = x.shape[1] if scaling in ("own", "target") else 1
+        absolute = scaling == "absolute"
+        of_layer = None if scaling == "own" or absolute else 1
         guide = None if values is None else _chosen(values, rows)
         inputs = _chosen(x, rows)
         pairs = neighbour_pairs(inputs, neighbours, fraction, metric)
@@ -217,7 +223,9 @@ class LocalMLP(nn.Module):
             step, error = LayerStep(0.0, 0.0, False), None
             if target is not None:
                 output = _chosen(y, rows)
-                match = matching.step(output, target, propagate_error, with_error, of_layer)
+                match = matching.step(
+                    output, target, propagate_error, with_error, of_layer, absolute
+                )
                 gradient = activation.backward(
                     match.gradient, output if z is y else _chosen(z, rows)
                 )

@@ -146,6 +146,7 @@ LOSSES = [
     {"metric": "cosine", "neighbours": "furthest", "max_gradient_norm": 0.1},
     {"metric": "gram", "neighbours": "both", "fraction": 0.3},
     {"propagate_error": True, "guided": True},
+    {"scaling": "absolute", "guided": True, "propagate_error": True},
     {"black_box": quantise, "activation": "silu"},
     {"images": {"conv_layers": [(3, 2, 1)], "image_shape": (2, 5, 5)}},
 ]

@@ -248,7 +248,14 @@ def test_every_other_metric_precision_or_device_is_left_to_torch(monkeypatch):
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"neighbours": "both"}, {"propagate_error": True}, {"rows": torch.arange(0, 90, 2)}],
+    [
+        {},
+        {"neighbours": "both"},
+        {"propagate_error": True},
+        {"rows": torch.arange(0, 90, 2)},
+        {"scaling": "absolute", "neighbours": "closest", "propagate_error": True},
+        {"scaling": "absolute", "rows": torch.arange(2)},
+    ],
     ids=str,
 )
 def test_layers_learn_what_they_learn_in_torch(activation, options, monkeypatch):
@@ -261,7 +268,7 @@ def test_layers_learn_what_they_learn_in_torch(activation, options, monkeypatch)
 
     ours = learned()
     monkeypatch.setattr(matching.numba.config, "DISABLE_JIT", True)
-    np.testing.assert_allclose(ours, learned(), rtol=1e-4)
+    np.testing.assert_allclose(ours, learned(), rtol=1e-4, atol=1e-6)
 
 
 def fingerprint(learner=None):

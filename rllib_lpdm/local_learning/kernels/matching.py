@@ -90,6 +90,7 @@ class KernelMatching:
         keep_error: bool,
         with_error: bool,
         dimensions: int | None = None,
+        absolute: bool = False,
     ) -> LayerMatch:
         where, weights, _, pairs = self._tiles
         combined = self._shards.combined
@@ -99,18 +100,19 @@ class KernelMatching:
         if not (math.isfinite(largest) and math.isfinite(target.largest)):
             error = np.full_like(tiles, NAN) if keep_error else None
             return LayerMatch(NAN, torch.full_like(outputs, NAN), error, NAN)
-        vanishes = largest < TINY
-        scale = 0.0 if vanishes else 1.0 / (largest * (dimensions or outputs.shape[1]))
-        unit = 1.0 if vanishes else 1.0 / largest
+        unit = 1.0 if largest < TINY else 1.0 / largest
+        vanishes = largest < TINY and not absolute
+        divisor = (1.0 if absolute else largest) * (dimensions or outputs.shape[1])
+        scale = 0.0 if vanishes else 1.0 / divisor
         sums = loops.compare(tiles, target.tiles, where, weights, scale, unit, 1.0 / target.largest)
         squares, products, differences = combined(sums, "sum")
         loss = 0.0 if vanishes else math.sqrt(squares)
-        if pairs == 1 or loss == 0.0:
+        if loss == 0.0 or (pairs == 1 and not absolute):
             gradient = torch.zeros_like(outputs)
         else:
             (pair,) = combined([pair if highest == largest else len(rows) ** 2], "min")
             factor = -scale / loss
-            correction = -factor * products / largest
+            correction = 0.0 if absolute else -factor * products / largest
             gradient = torch.from_numpy(
                 differentiate(
                     rows,
