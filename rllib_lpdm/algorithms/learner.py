@@ -46,7 +46,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
     Attributes:
         optimizers: by name: "network" where one steps all layers, else "policy_head", "value_head"
             and "hidden_1", ....
-        return_statistics: of all returns so far.
+        return_statistics: of all returns so far, or of those in ``return_window``.
         target_maximum: of all targets so far.
         shards: whose rows of a batch this learner computes.
     """
@@ -180,7 +180,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         ends = [self._final_value(e) for e in episodes] if config.bootstrap_truncated else None
         running = config.return_normalization == "running"
         statistics = self.return_statistics if running else None
-        returns = normalised_returns(episodes, config.gamma, statistics, ends)
+        returns = normalised_returns(episodes, config.gamma, statistics, ends, config.return_window)
         return {
             "observations": self.tensor(_joined([e.observations[:-1] for e in episodes])),
             "actions": self.tensor(_joined([e.actions for e in episodes])),

@@ -90,6 +90,11 @@ class Settings(BaseModel):
                 "target_maximum: running needs one target for all layers, but with propagate_error "
                 "each has its own"
             )
+        if self.return_window is not None and self.return_normalization != "running":
+            raise ValueError(
+                f"return_window: {self.return_window} needs return_normalization: running; with "
+                f"{self.return_normalization} no earlier episode counts"
+            )
         if self.black_box is not None and METHODS[method].backpropagates:
             others = [name for name, entry in METHODS.items() if not entry.backpropagates]
             raise ValueError(
@@ -150,6 +155,13 @@ class Settings(BaseModel):
         "Mean and deviation that normalise returns: of this iteration's steps, or of all steps so "
         "far.",
         section="3.2",
+    )
+    return_window: int | None = setting(
+        None,
+        "Number of last episodes whose steps make the running mean and deviation of returns, and "
+        "at least the iteration's; None for all so far. Needs return_normalization: running.",
+        section="",
+        ge=1,
     )
     bootstrap_truncated: bool = setting(
         False,

@@ -1,7 +1,15 @@
+import copy
+
 import numpy as np
 import pytest
 
-from rllib_lpdm.algorithms.returns import RunningStatistics, discounted_returns, normalised
+from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.returns import (
+    RunningStatistics,
+    discounted_returns,
+    normalised,
+    normalised_returns,
+)
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 
 
@@ -31,6 +39,88 @@ def test_running_statistics_equal_those_of_all_values_at_once():
     everything = np.concatenate(batches)
     assert statistics.mean == pytest.approx(everything.mean())
     assert statistics.std == pytest.approx(everything.std())
+
+
+def test_a_window_has_the_statistics_of_its_last_episodes():
+    rng = np.random.default_rng(1)
+    episodes = [rng.normal(1e3 * k, 5.0, size=size) for k, size in enumerate((1, 7, 300, 2, 40))]
+    statistics = RunningStatistics()
+    for last in range(len(episodes)):
+        assert statistics.update_window([episodes[last]], 3)
+        kept = np.concatenate(episodes[max(0, last - 2) : last + 1])
+        assert statistics.count == len(kept)
+        assert statistics.mean == pytest.approx(kept.mean())
+        assert statistics.std == pytest.approx(kept.std())
+
+
+def test_a_window_holds_at_least_the_episodes_of_an_iteration():
+    statistics = RunningStatistics()
+    statistics.update_window([np.full(4, 100.0)], 2)
+    statistics.update_window([np.array([1.0]), np.array([2.0, 3.0]), np.array([6.0])], 2)
+    assert (statistics.count, statistics.mean) == (4.0, 3.0)
+
+
+def test_a_window_of_one_episode_normalises_within_it():
+    rng, statistics = np.random.default_rng(0), RunningStatistics()
+    for _ in range(3):
+        (episode,) = episodes_of([rng.normal(size=30)])
+        running = normalised_returns([episode], 0.9, statistics, window=1)
+        np.testing.assert_allclose(running, normalised_returns([episode], 0.9), rtol=1e-5)
+
+
+def episodes_of(rewards):
+    none = np.zeros((0, 1), np.float32)
+    return [Episode(none, none, np.asarray(each, float), True) for each in rewards]
+
+
+OVERFLOWING = [
+    [1.0, 1e160],
+    [1e160, 1e160, 1e160],  # without variance, as are single steps
+    [-1e160],
+    [1e300, 1.0],
+    [1.5e308, 1.5e308],
+    [1.5e308, -1.5e308],
+    [np.inf, 0.0],
+    [-np.inf, np.inf],
+    [0.0, np.nan],
+]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rewards", OVERFLOWING, ids=str)
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_batch_that_overflows_is_nowhere_in_later_normalised_returns(first, window, rewards):
+    rng = np.random.default_rng(0)
+    ordinary = [episodes_of(rng.normal(50.0, 9.0, size=(2, 10))) for _ in range(4)]
+    seen, spared = RunningStatistics(), RunningStatistics()
+    for place, batch in enumerate(ordinary):
+        if place == (0 if first else 2):
+            before = copy.deepcopy(seen)
+            together = episodes_of([[3.0, 4.0], rewards])
+            assert np.isnan(normalised_returns(together, 1.0, seen, window=window)).all()
+            assert seen == before
+        np.testing.assert_array_equal(
+            normalised_returns(batch, 1.0, seen, window=window),
+            normalised_returns(batch, 1.0, spared, window=window),
+        )
+    assert seen == spared
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rewards", OVERFLOWING, ids=str)
+def test_a_batch_that_overflows_alone_has_no_normalised_returns(rewards):
+    together = episodes_of([[3.0, 4.0], rewards])
+    assert np.isnan(normalised_returns(together, 1.0)).all()
+
+
+@pytest.mark.parametrize("scale", [1e140, 1e150, 1e153, 1e154])
+def test_ordinary_returns_are_taken_in_after_the_largest_that_are(scale):
+    statistics = RunningStatistics()
+    for values in (np.full(1000, scale), np.array([scale, -scale]), np.full(100, -scale)):
+        statistics.update(values)
+    for count in (1, 10, 10_000):
+        assert statistics.update(np.arange(float(count)))
 
 
 def test_normalised_values_have_mean_zero_and_deviation_one():

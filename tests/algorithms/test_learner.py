@@ -198,6 +198,42 @@ def test_a_non_finite_episode_is_skipped_and_counted(method, normalization):
     algo.stop()
 
 
+@pairwise(
+    algorithm=["reinforce", "reinforce_baseline", "ppo"],
+    method=["bp", "lpdm"],
+    reward=[1e160, 1e300, np.inf, np.nan],
+    normalization=[
+        {},
+        {"return_normalization": "running"},
+        {"return_normalization": "running", "return_window": 2},
+    ],
+)
+def test_returns_that_overflow_cost_the_steps_by_the_rl_loss_and_nothing_later(
+    algorithm, method, reward, normalization
+):
+    algo, learner = _learner(algorithm, method=method, **normalization)
+    other, spared = _learner(algorithm, method=method, **normalization)
+    count = 2 if algorithm == "ppo" else 1
+    first, second = _episodes(algo, 2 * count)[:count], _episodes(algo, 2 * count)[count:]
+    rewards = first[0].rewards.copy()
+    rewards[len(rewards) // 2] = reward
+    broken = [Episode(first[0].observations, first[0].actions, rewards, True), *first[1:]]
+    for each in (learner, spared):
+        assert each.learn(first, 0)["skipped_steps"] == 0.0
+    before = weights(algo)
+    assert learner.learn(broken, 1)["skipped_steps"] > 0.0
+    stays = [name for name in before if method == "bp" or "head" in name]
+    after = weights(algo)
+    assert_same_weights({name: after[name] for name in stays}, {n: before[n] for n in stays})
+    assert learner.learn(second, 2)["skipped_steps"] == 0.0
+    spared.learn(second, 2)
+    assert learner.return_statistics == spared.return_statistics
+    if method == "bp":
+        assert_same_weights(weights(algo), weights(other))
+    algo.stop()
+    other.stop()
+
+
 @pairwise(method=METHODS, algorithm=["reinforce", "reinforce_baseline", "ppo"], length=[1, 2])
 def test_the_shortest_episodes_are_learned_from_without_harm(algorithm, method, length):
     algo, learner = _learner(algorithm, method=method)

@@ -19,6 +19,7 @@ RUNS = [
     ("reinforce_baseline", "lpdm_guided", {}),
     ("ppo", "lpdm", {"max_rows": 8}),
     ("ppo", "bp", {"episodes_per_iteration": 1, "steps_per_iteration": 60}),
+    ("reinforce", "bp", {"return_normalization": "running", "return_window": 4}),
     ("ppo", "local_rl", {"local_heads": "mean"}),
     ("reinforce_baseline", "dfa", {}),
 ]
@@ -28,6 +29,8 @@ HELPED = {
     "black_box": OWN,
     "activation": "silu",
     "steps_per_iteration": 40,
+    "return_normalization": "running",
+    "return_window": 6,
     **LAKE,
 }
 

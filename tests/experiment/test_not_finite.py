@@ -8,6 +8,7 @@ import pytest
 
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.spec import Cell, CellSettings
+from rllib_lpdm.results.iterations import read_columns
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SETTINGS = CellSettings(iterations=4, iterations_per_report=4, hidden_sizes=(8,))
@@ -41,10 +42,10 @@ def trained(tmp_path):
     """Trains a cell on such an environment; gives its run.json, read strictly, and the error."""
     made = []
 
-    def train(algorithm="ppo", method="lpdm", **broken):
+    def train(algorithm="ppo", method="lpdm", settings=SETTINGS, **broken):
         gym.register("Broken-v0", entry_point=lambda: Broken(**broken))
         made.append("Broken-v0")
-        run = CellRun(Cell("Broken-v0", algorithm, method, 0, SETTINGS), tmp_path, "a command")
+        run = CellRun(Cell("Broken-v0", algorithm, method, 0, settings), tmp_path, "a command")
         error = None
         try:
             run.step()
@@ -83,8 +84,16 @@ def test_a_score_that_is_no_number_is_null(trained):
     assert run["score"] is None
 
 
-def test_one_reward_that_is_no_number_costs_its_own_update_only(trained):
-    run, error = trained(reward=np.nan, steps=1)
+@pytest.mark.parametrize(
+    ("reward", "normalization"), [(np.nan, "batch"), (1e160, "batch"), (1e160, "running")]
+)
+def test_one_reward_that_is_no_number_or_overflows_costs_its_own_update_only(
+    trained, tmp_path, reward, normalization
+):
+    settings = SETTINGS.model_copy(update={"return_normalization": normalization})
+    run, error = trained(settings=settings, reward=reward, steps=1)
     assert error is None
     assert run["status"] == "finished"
     assert np.isfinite(run["score"])
+    columns = read_columns((tmp_path / "iterations.csv").read_bytes(), lambda column: True)
+    assert (columns["skipped_steps"] > 0).tolist() == [True, False, False, False]

@@ -22,6 +22,7 @@ EVERYWHERE = {
     "hidden_sizes": [64, 128, 256],
     "grad_clip": 0.5,
     "return_normalization": "batch",
+    "return_window": None,
     "conv_layers": [],
     "activation": "tanh",
     "initialization": "torch",
