@@ -239,6 +239,8 @@ class LocalConfig(AlgorithmConfig):
                 "black_box": self.black_box,
                 "action_std": self.action_std,
                 "initialization": self.initialization,
+                "hidden_gain": self.hidden_gain,
+                "head_gain": self.head_gain,
                 "value_head": self.has_value_head,
                 "local_heads": self.local_heads if METHODS[self.method].local_heads else None,
                 "seed": secrets.randbits(31) if self.seed is None else self.seed,

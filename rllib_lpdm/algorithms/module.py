@@ -53,10 +53,10 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     """Shared hidden layers, a policy head and, where the algorithm learns one, a value head.
 
     ``model_config`` holds ``hidden_sizes``, ``conv_layers``, ``activation``, ``black_box``,
-    ``action_std``, ``initialization``, ``value_head``, ``local_heads`` and ``seed``. Weights are
-    drawn from the run's seed: as PyTorch does by default, or "orthogonal". With ``local_heads``
-    every hidden layer has heads of its own, the last one the network's: "mean" acts by the mean of
-    their outputs, "last" by the network's alone.
+    ``action_std``, ``initialization``, ``hidden_gain``, ``head_gain``, ``value_head``,
+    ``local_heads`` and ``seed``. The run's seed draws the weights: as PyTorch does by default,
+    "orthogonal" or "xavier". With ``local_heads`` every hidden layer has its own heads, the last
+    one the network's: "mean" acts by the mean of their outputs, "last" by the network's alone.
 
     Raises:
         ValueError: the observation space is not a Box, or the action space is not supported.
@@ -86,8 +86,8 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
             self.local_value_heads = nn.ModuleList(
                 nn.Linear(size, 1) for size in sizes if config["value_head"]
             )
-            if config["initialization"] == "orthogonal":
-                self._make_orthogonal()
+            if config["initialization"] != "torch":
+                self._initialise(config)
         if isinstance(self.distribution, FixedGaussian):
             log_std = torch.full((self.distribution.size,), float(np.log(self.distribution.std)))
             self.register_buffer("log_std", log_std, persistent=False)
@@ -141,17 +141,20 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         value_head = getattr(self, "value_head", None)  # inference-only copies have none
         return Heads(self.policy_head, value_head).values(features)
 
-    def _make_orthogonal(self) -> None:
-        """Scaled as PPO implementations do: a policy that begins near indifference."""
+    def _initialise(self, config: dict[str, Any]) -> None:
+        """Draws weights anew, orthogonal with gains or by Glorot and Bengio (2010); no biases."""
         values = [self.value_head] if self.value_head is not None else []
         gains: list[tuple[float, list[Any]]] = [
-            (math.sqrt(2.0), [*self.encoder.layers]),
-            (0.01, [self.policy_head, *self.local_policy_heads]),
+            (config["hidden_gain"], [*self.encoder.layers]),
+            (config["head_gain"], [self.policy_head, *self.local_policy_heads]),
             (1.0, [*values, *self.local_value_heads]),
         ]
         for gain, layers in gains:
             for layer in layers:
-                nn.init.orthogonal_(layer.weight, gain)
+                if config["initialization"] == "orthogonal":
+                    nn.init.orthogonal_(layer.weight, gain)
+                else:
+                    nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
     @property

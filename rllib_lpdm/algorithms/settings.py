@@ -4,6 +4,7 @@ This is the one place where a setting stands. The RLlib configs take these names
 experiment files in ``settings:``; both validate here, and ``docs/settings.md`` is made from here.
 """
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -95,6 +96,13 @@ class Settings(BaseModel):
                 f"return_window: {self.return_window} needs return_normalization: running; with "
                 f"{self.return_normalization} no earlier episode counts"
             )
+        for name in ("hidden_gain", "head_gain"):
+            given = getattr(self, name) != type(self).model_fields[name].default
+            if given and self.initialization != "orthogonal":
+                raise ValueError(
+                    f"{name} needs initialization: orthogonal; weights of {self.initialization} "
+                    "have no gain to set"
+                )
         if self.black_box is not None and METHODS[method].backpropagates:
             others = [name for name, entry in METHODS.items() if not entry.backpropagates]
             raise ValueError(
@@ -129,10 +137,21 @@ class Settings(BaseModel):
     activation: Activation = setting(
         "tanh", "Activation of the hidden layers.", cost="gelu and silu: some memory within a layer"
     )
-    initialization: Literal["torch", "orthogonal"] = setting(
+    initialization: Literal["torch", "orthogonal", "xavier"] = setting(
         "torch",
-        "Weights at the start: PyTorch's default, or orthogonal with gain sqrt(2), of policy heads "
-        "0.01 and value heads 1, and biases of 0.",
+        "Weights at the start: PyTorch's default; orthogonal with the gains below; or Xavier's "
+        "uniform distribution with gain 1. The last two have biases of 0.",
+    )
+    hidden_gain: float = setting(
+        math.sqrt(2.0),
+        "Gain of the hidden layers' orthogonal weights. Needs initialization: orthogonal.",
+        gt=0,
+    )
+    head_gain: float = setting(
+        0.01,
+        "Gain of the policy heads' orthogonal weights; value heads have 1. Needs initialization: "
+        "orthogonal.",
+        ge=0,
     )
     lr: float = setting(5e-4, "Adam's learning rate of the heads; of all under bp.", gt=0)
     hidden_lr: Rates | None = setting(

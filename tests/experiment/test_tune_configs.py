@@ -26,6 +26,8 @@ EVERYWHERE = {
     "conv_layers": [],
     "activation": "tanh",
     "initialization": "torch",
+    "hidden_gain": 2**0.5,
+    "head_gain": 0.01,
     "hidden_lr": None,
     "metric": "l1",
     "scaling": "own",
