@@ -4,7 +4,9 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
@@ -49,15 +51,31 @@ class PPO(LocalAlgorithm):
 
 
 class PPOLearner(LocalLearner):
-    """The clipped surrogate of Schulman et al. (2017) and the critic on normalised returns."""
+    """The clipped surrogate of Schulman et al. (2017) and the critic on normalised returns.
+
+    The critic's value V is in units of the normalised return ``(G - mu) / sigma``, so that a state
+    is worth ``mu + sigma V`` in rewards. The setting ``advantage`` selects one of:
+
+    - "return": ``A_t = (G_t - mu) / sigma - V(s_t)``.
+    - "td": the one-step temporal-difference error in the same units. Within an episode it is
+      ``(r_t - (1 - gamma) mu) / sigma + gamma V(s_t+1) - V(s_t)``. The state after the last step
+      of an episode is worth e in rewards: 0, or the learned value where ``bootstrap_truncated``
+      continues the episode. There the error is ``(r_t + gamma e - mu) / sigma - V(s_t)``.
+
+    As ``G_t = r_t + gamma G_t+1``, the error is ``A_t - gamma A_t+1``, and A_t at the last step.
+    Where sigma vanishes both take all normalised returns for 0.
+    """
 
     def learn_from(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
         config, module = self.config, self.actor_critic
         batch = self.batch(episodes)
         observations = batch.pop("observations")
+        discounts = None
+        if config.advantage == "td":
+            discounts = self.tensor(_discounts(episodes, config.gamma))
         with torch.no_grad():
             of_heads = [
-                batch | self._before(batch, heads, features)
+                batch | self._before(batch, heads, features, discounts)
                 for heads, features in self._heads_and_features(observations)
             ]
 
@@ -95,12 +113,17 @@ class PPOLearner(LocalLearner):
             yield of_layer, each.outputs
 
     def _before(
-        self, batch: dict[str, Tensor], heads: Heads, features: Tensor
+        self, batch: dict[str, Tensor], heads: Heads, features: Tensor, discounts: Tensor | None
     ) -> dict[str, Tensor]:
-        """What some heads say before the update, and the advantages over their values."""
+        """What some heads say before the update, and the advantages over their values.
+
+        With (T,) discounts of the states after each step these are temporal-difference errors.
+        """
         outputs, values = heads.policy(features), heads.values(features)
         log_probs, _ = self.actor_critic.distribution.log_prob(outputs, batch["actions"])
         advantages = batch["returns"] - values
+        if discounts is not None:
+            advantages -= discounts * advantages.roll(-1)
         std, mean = torch.std_mean(advantages, correction=0)
         return {
             "old_outputs": outputs,
@@ -108,6 +131,13 @@ class PPOLearner(LocalLearner):
             "old_log_probs": log_probs,
             "advantages": (advantages - mean) / (std + 1e-8),
         }
+
+
+def _discounts(episodes: Sequence[Episode], gamma: float) -> NDArray[np.float32]:
+    """(T,) discounts of the state after each step: 0 after the last step of an episode."""
+    discounts = np.full(sum(map(len, episodes)), gamma, np.float32)
+    discounts[np.cumsum([len(episode) for episode in episodes]) - 1] = 0.0
+    return discounts
 
 
 def _minibatches(

@@ -319,6 +319,12 @@ class PPOSettings(Settings):
         section="",
         cost="once: less",
     )
+    advantage: Literal["return", "td"] = setting(
+        "return",
+        "PPO: how good an action was: its normalised return less the critic's value, or `td`, the "
+        "one-step temporal-difference error in the critic's units.",
+        section="2.3",
+    )
     clip_param: float = setting(0.2, "PPO: limit of the probability ratio.", gt=0)
     kl_coeff: float = setting(0.01, "PPO: weight of the KL penalty.", ge=0)
     vf_clip_param: float = setting(

@@ -166,6 +166,96 @@ def test_ppo_gradients_equal_autograd_inside_and_outside_the_clips(environment):
     algo.stop()
 
 
+def _advantages(algo, learner, episodes):
+    """Advantages of all steps as PPO's loss gets them, in the order of the steps."""
+    taken = []
+    learner.step = lambda batch: taken.append(batch) or {"skipped_steps": 0.0}
+    learner.learn(episodes, 0)
+    (batch,) = taken
+    observations = np.concatenate([episode.observations[:-1] for episode in episodes])
+    rows = {tuple(row): place for place, row in enumerate(batch.observations.tolist())}
+    advantages = batch.loss.args[0]["advantages"]
+    return [advantages[rows[tuple(row)]].item() for row in observations.tolist()]
+
+
+ONE_STEP = {"method": "lpdm", "minibatch_size": 1000, "num_epochs": 1, "gamma": 0.5}
+
+
+def _rewarded(*rewards, terminated=True, start=0):
+    observations = np.arange(4.0 * start, 4.0 * (start + len(rewards) + 1), dtype=np.float32)
+    actions = np.zeros(len(rewards), np.int64)
+    return Episode(observations.reshape(-1, 4), actions, np.array(rewards), terminated)
+
+
+def _indifferent(learner, value):
+    """Makes the critic give every state a value."""
+    learner.actor_critic.value_head.weight.data.zero_()
+    learner.actor_critic.value_head.bias.data.fill_(value)
+
+
+def _normalised(numbers):
+    return (np.array(numbers) - np.mean(numbers)) / np.std(numbers)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "expected"),
+    [
+        # Returns 3, 4, 4 and 2 have mean 3.25 and variance 0.6875; 0.5 of the critic is worth w.
+        ("return", lambda w: [3 - w, 4 - w, 4 - w, 2 - w]),
+        ("td", lambda w: [1 + w / 2 - w, 2 + w / 2 - w, 4 - w, 2 - w]),
+    ],
+)
+@pytest.mark.parametrize("normalization", ["batch", "running"])
+def test_advantages_worked_out_by_hand(normalization, advantage, expected):
+    settings = {"return_normalization": normalization, "advantage": advantage, **ONE_STEP}
+    algo, learner = _learner("ppo", **settings)
+    _indifferent(learner, 0.5)
+    episodes = [_rewarded(1.0, 2.0, 4.0), _rewarded(2.0, start=4, terminated=False)]
+    worth = 3.25 + 0.5 * 0.6875**0.5
+    np.testing.assert_allclose(
+        _advantages(algo, learner, episodes), _normalised(expected(worth)), atol=1e-5
+    )
+    algo.stop()
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+def test_the_error_of_a_cut_off_step_goes_on_with_the_learned_value(terminated):
+    settings = {"return_normalization": "running", "bootstrap_truncated": True, **ONE_STEP}
+    algo, learner = _learner("ppo", advantage="td", **settings)
+    _indifferent(learner, 0.5)
+    learner.return_statistics.update(np.array([1.0, 5.0]))  # 0.5 is worth 3 + 0.5 * 2
+    end = 0.0 if terminated else 4.0
+    returns = [1.0, 5.0, 1.0 + 0.5 * (2.0 + 0.5 * end), 2.0 + 0.5 * end]
+    worth = np.mean(returns) + 0.5 * np.std(returns)
+    np.testing.assert_allclose(
+        _advantages(algo, learner, [_rewarded(1.0, 2.0, terminated=terminated)]),
+        _normalised([1.0 + 0.5 * worth - worth, 2.0 + 0.5 * end - worth]),
+        atol=1e-5,
+    )
+    algo.stop()
+
+
+@pytest.mark.parametrize("normalization", ["batch", "running"])
+def test_temporal_difference_errors_are_those_of_the_critics_values_in_rewards(normalization):
+    settings = ONE_STEP | {"gamma": 0.97, "return_normalization": normalization}
+    algo, learner = _learner("ppo", advantage="td", **settings)
+    module, episodes = learner.actor_critic, _episodes(algo, 3)
+    returns, errors = [], []
+    for episode in episodes:
+        later = 0.0
+        for t in reversed(range(len(episode))):
+            returns.append(later := episode.rewards[t] + 0.97 * later)
+    mean, std = np.mean(returns), np.std(returns)
+    for episode in episodes:
+        values = module.values(module.features(torch.from_numpy(episode.observations)))
+        worth = mean + std * values.detach().numpy().astype(float)
+        worth[-1] = 0.0  # also where a time limit ended the episode
+        errors += list((episode.rewards + 0.97 * worth[1:] - worth[:-1]) / std)
+    found = _advantages(algo, learner, episodes)
+    np.testing.assert_allclose(found, _normalised(errors), atol=1e-4)
+    algo.stop()
+
+
 @pytest.mark.parametrize(
     ("method", "normalization"),
     [

@@ -201,7 +201,7 @@ def test_several_learners_learn_what_one_does(processes, algorithm, method):
         {"minibatch_size": 2, "num_epochs": 1},
         {"minibatch_size": 2, "num_epochs": 1, "method": "bp"},
         {"neighbours": "closest", "metric": "l2"},
-        {"propagate_error": True, "method": "lpdm_guided"},
+        {"propagate_error": True, "method": "lpdm_guided", "advantage": "td"},
         {"black_box": "sign"},
         {"environment": "Pendulum-v1", "return_normalization": "running", "return_window": 1},
         {"environment": "Pendulum-v1", "method": "bp", "grad_clip": 0.01},

@@ -113,6 +113,7 @@ def test_other_spaces_are_refused_before_training(observations, actions, message
             lambda c: c.training(initialization="xavier", head_gain=1.0),
             "head_gain needs initialization: orthogonal",
         ),
+        (lambda c: c.training(advantage="td"), "unknown setting 'advantage'"),
         (lambda c: c.training(return_window=9), "needs return_normalization: running"),
         (lambda c: c.debugging(seed=-1), "seed"),
         (lambda c: c.env_runners(num_envs_per_env_runner=4), "env runners instead"),

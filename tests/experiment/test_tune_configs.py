@@ -53,6 +53,7 @@ OF_PPO = {
     "num_epochs": 4,
     "minibatch_size": 1_000_000,
     "local_updates": "every_minibatch",
+    "advantage": "return",
     "clip_param": 0.2,
     "kl_coeff": 0.01,
     "vf_clip_param": 0.2,
