@@ -169,6 +169,8 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         distribution = self._distribution
         draw, mode, to_env = distribution.sample, distribution.mode, distribution.to_env
         observation, info = self.env.reset(seed=integer_seed(rng))
+        shape = self.env.observation_space.shape
+        check_shape(observation, shape)
         follower = (
             EpisodeFollower(self._episode_callback, self.env, observation, info)
             if self._calls_back
@@ -179,7 +181,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         observations = np.empty((capacity + 1, np.size(observation)), np.float32)
         actions: Array = np.empty((capacity, *distribution.action_shape), distribution.action_dtype)
         noise = distribution.noise(rng, capacity)
-        flat = observations.shape[1:] == np.shape(observation)
+        flat = len(shape) == 1
         observations[0] = observation if flat else np.ravel(observation)
         rewards: list[float] = []
         t = 0
@@ -194,6 +196,8 @@ class EpisodeRunner(EnvRunner, Checkpointable):
             action = draw(outputs, noise[t]) if explore else mode(outputs)
             actions[t] = action
             observation, reward, terminated, truncated, info = step(to_env(action))
+            if getattr(observation, "shape", None) != shape:  # an array's, and quick
+                check_shape(observation, shape)
             t += 1
             observations[t] = observation if flat else np.ravel(observation)
             rewards.append(float(reward))
@@ -321,6 +325,19 @@ def create_environment(
     if creator is not None:
         return creator(context)
     return gym.make(env, disable_env_checker=True, **env_config)
+
+
+def check_shape(observation: Any, shape: tuple[int, ...]) -> None:
+    """Refuses an observation that would be spread over, or squeezed into, the network's inputs.
+
+    Raises:
+        ValueError: its shape is not the one that the observation space declares.
+    """
+    if np.shape(observation) != shape:
+        raise ValueError(
+            f"the environment gave an observation of shape {np.shape(observation)}, but its "
+            f"observation_space declares {shape}"
+        )
 
 
 def _doubled(array: Array, capacity: int) -> Array:
