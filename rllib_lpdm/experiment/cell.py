@@ -3,6 +3,7 @@
 import datetime
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -188,7 +189,10 @@ class CellRun:
         """
         self._check_owner()
         text = "".join(traceback.format_exception(error))
-        self._record = with_failure(self._record, text, max(checkpoints(self.folder), default=0))
+        checkpoint = max(checkpoints(self.folder), default=0)
+        done = self._algo.iterations_done if self._algo else 0
+        may_pass = isinstance(error, OSError | MemoryError)
+        self._record = with_failure(self._record, text, checkpoint, None if may_pass else done)
         self._write("failed")
 
     def close(self) -> None:
@@ -259,24 +263,33 @@ def new_record(cell: Cell, before: RunRecord | None, command: str, session: str)
     )
 
 
-def with_failure(run: RunRecord, error: str, iteration: int) -> RunRecord:
-    """A record with one more failure.
-
-    Args:
-        run: the record so far.
-        error: the traceback, or what is known of the end.
-        iteration: that of the checkpoint which the cell would continue from, 0 without one.
-    """
-    failure = Failure(time=_now(), checkpoint=iteration, error=error)
+def with_failure(
+    run: RunRecord, error: str, checkpoint: int, iteration: int | None = None
+) -> RunRecord:
+    """Returns a record with one more failure; see :class:`Failure` for the arguments."""
+    failure = Failure(time=_now(), checkpoint=checkpoint, iteration=iteration, error=error)
     return run.updated(failures=(*run.failures, failure), error=error, status="failed")
 
 
 def given_up(run: RunRecord, retries: int) -> bool:
-    """Whether a cell has failed more often than ``retries`` since its last checkpoint."""
+    """Returns whether a cell that failed is left as it is.
+
+    That is so after more than ``retries`` failures since its last checkpoint, or when an error
+    has repeated itself: a cell computes the same each time, and would meet it again.
+    """
     if not run.failures:
         return False
-    last = [f for f in run.failures if f.checkpoint == run.failures[-1].checkpoint]
-    return len(last) > retries
+    *before, last = (f for f in run.failures if f.checkpoint == run.failures[-1].checkpoint)
+    repeated = last.iteration is not None and any(
+        failure.iteration == last.iteration and _frames(failure) == _frames(last)
+        for failure in before
+    )
+    return repeated or len(before) >= retries
+
+
+def _frames(failure: Failure) -> list[str]:
+    """The lines of a traceback that say where it passed; the message may hold an address."""
+    return re.findall(r'^ *File ".*', failure.error, re.MULTILINE)
 
 
 def _check_learning(rows: Sequence[Mapping[str, float]]) -> None:

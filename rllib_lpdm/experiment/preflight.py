@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 
 from rllib_lpdm.algorithms.distributions import action_distribution
@@ -20,16 +21,18 @@ from rllib_lpdm.algorithms.preparation import (
     hidden_weights,
     recorded_observations,
 )
-from rllib_lpdm.algorithms.rollouts import create_environment
+from rllib_lpdm.algorithms.rollouts import check_shape, create_environment
 from rllib_lpdm.experiment.spec import PATHS, Cell, ExperimentError
 from rllib_lpdm.local_learning import LocalMLP
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import one_line, shown
 
 FAULTS_LISTED = 10
+STEPS = 3  # that every environment takes
+NUMBERS = "biuf"  # numpy's kinds of them
 
 
 def check_environments(environments: Sequence[EnvironmentSpec]) -> None:
-    """Makes, resets and closes each environment once.
+    """Makes, resets, steps and closes each environment once.
 
     Raises:
         ExperimentError: lists every environment that cannot be trained here, with the reason and,
@@ -142,10 +145,50 @@ def _check(environment: EnvironmentSpec) -> None:
     env = create_environment(environment.id, EnvironmentMaker(environment).env_config)
     try:
         observation_size(env.observation_space)
-        action_distribution(env.action_space, action_std=1.0)
-        env.reset(seed=0)
+        _play(env)
+    except (TypeError, ValueError) as error:
+        if "unpack" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}: reset() must return observation and info, step() observation, reward, "
+            "terminated, truncated and info"
+        ) from error
     finally:
         env.close()
+
+
+def _play(env: gym.Env) -> None:
+    """Plays a few steps with actions as training draws them, of a policy that knows nothing.
+
+    Raises:
+        ValueError: says what the environment gave that training cannot take.
+    """
+    distribution = action_distribution(env.action_space, action_std=1.0)
+    observation, _ = env.reset(seed=0)
+    _check_observation(observation, env.observation_space)
+    for noise in distribution.noise(np.random.default_rng(0), STEPS):
+        action = distribution.sample(np.zeros(distribution.size, np.float32), noise)
+        observation, reward, terminated, truncated, _ = env.step(distribution.to_env(action))
+        _check_observation(observation, env.observation_space)
+        for name, value in {
+            "reward": reward,
+            "terminated": terminated,
+            "truncated": truncated,
+        }.items():
+            if np.shape(value) != () or np.asarray(value).dtype.kind not in NUMBERS:
+                raise ValueError(f"step() gave {shown(value)} as {name}, which must be one number")
+        if terminated or truncated:
+            break
+
+
+def _check_observation(observation: Any, space: gym.Space) -> None:
+    check_shape(observation, space.shape or ())
+    given, declared = np.asarray(observation).dtype, np.dtype(space.dtype)
+    if given.kind not in NUMBERS or (given.kind == "f" and declared.kind != "f"):
+        raise ValueError(
+            f"the environment gave an observation of type {given}, but its observation_space "
+            f"declares {declared}"
+        )
 
 
 def _way_out(environment: str) -> str:

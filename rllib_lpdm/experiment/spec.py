@@ -84,7 +84,7 @@ class RunSettings(Settings):
     retries: int = setting(
         2,
         "How often a cell that fails is tried again before its next checkpoint; lost nodes do not "
-        "count.",
+        "count. An error that repeats itself at the same place is not tried again.",
         section="",
         ge=0,
     )

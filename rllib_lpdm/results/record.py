@@ -57,6 +57,8 @@ class Failure(BaseModel):
 
     Attributes:
         checkpoint: iteration of the checkpoint that the cell would continue from, 0 without one.
+        iteration: the number of iterations that were done when the process raised an error that
+            would come again; None where it was lost, or the error is one that may pass.
         error: the traceback, or what is known of the end.
     """
 
@@ -64,6 +66,7 @@ class Failure(BaseModel):
 
     time: str = ""
     checkpoint: int = 0
+    iteration: int | None = None
     error: str = ""
 
 

@@ -22,14 +22,21 @@ class Tiny(gym.Env):
 
     open = 0
 
-    def __init__(self, observations=UNIT, actions=UNIT, fault=None):
+    def __init__(self, observations=UNIT, actions=UNIT, fault=None, reset=None, step=None):
         self.observation_space, self.action_space, self.fault = observations, actions, fault
+        zeros = np.zeros(observations.shape or (), observations.dtype)
+        self._reset = (zeros, {}) if reset is None else reset
+        self._step = (zeros, 0.5, False) if step is None else step
         Tiny.open += 1
 
     def reset(self, *, seed=None, options=None):
         if self.fault:
             raise self.fault
-        return np.zeros(2, np.float32), {}
+        return self._reset
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self._step if len(self._step) != 3 else (*self._step, False, {})
 
     def close(self):
         Tiny.open -= 1
@@ -120,6 +127,46 @@ def test_an_environment_that_fails_on_reset_is_named_with_its_reason_and_closed(
     assert faults(["CartPole-v1", tiny("TinyBroken-v0", fault=fault)]) == [
         f"environments[1]: TinyBroken-v0: {reason}"
     ]
+    assert Tiny.open == 0
+
+
+ZEROS = np.zeros(2, np.float32)
+WRONG_ANSWERS = {
+    "reset without info": ({"reset": np.zeros(3)}, "reset() must return observation and info"),
+    "reset without info, of two numbers": ({"reset": ZEROS}, "of shape (), but"),
+    "step with four values": ({"step": (ZEROS, 1.0, False, {})}, "step() observation, reward"),
+    "step with six values": ({"step": (ZEROS, 1.0, False, False, {}, 0)}, "step() observation"),
+    "reward of shape (1,)": ({"step": (ZEROS, np.ones(1), False)}, "as reward, which must be one"),
+    "reward that is nothing": ({"step": (ZEROS, None, False)}, "gave None as reward"),
+    "ends of a batch": ({"step": (ZEROS, 1.0, np.array([False]))}, "as terminated, which must"),
+    "short reset": ({"reset": (np.zeros(1), {})}, "of shape (1,), but"),
+    "short step": ({"step": (np.zeros(1), 1.0, False)}, "of shape (1,), but"),
+    "observation of words": ({"reset": (["a", "b"], {})}, "of type <U1, but"),
+    "observation of objects": ({"step": (np.array([None, 1]), 1.0, False)}, "of type object, but"),
+    "fractions for bytes": (
+        {"observations": Box(0, 255, (2,), np.uint8), "step": (ZEROS, 1.0, False)},
+        "of type float32, but its observation_space declares uint8",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ANSWERS)
+def test_what_training_cannot_take_of_reset_and_step_is_one_line_with_the_environment(tiny, case):
+    answers, fragment = WRONG_ANSWERS[case]
+    (line,) = faults(["CartPole-v1", tiny("TinyWrong-v0", **answers)])
+    assert line.startswith("environments[1]: TinyWrong-v0: ")
+    assert fragment in line
+    assert Tiny.open == 0
+
+
+def test_other_numbers_than_declared_and_an_early_end_pass(tiny):
+    check_environments(
+        specs(
+            tiny("TinyDouble-v0", reset=(np.zeros(2), {}), step=([0, 1], np.float32(1), False)),
+            tiny("TinyShort-v0", step=(ZEROS, 1, np.True_)),
+            tiny("TinyBytes-v0", observations=Box(0, 255, (2,), np.uint8), reset=([1, 2], {})),
+        )
+    )
     assert Tiny.open == 0
 
 

@@ -39,6 +39,10 @@ def exit_then_raise(before):
     raise RuntimeError("the physics broke")
 
 
+def always_raise(before):
+    raise RuntimeError(f"the physics broke at {object()}")  # with another address each time
+
+
 def raise_then_behave(before):
     if not before:
         raise RuntimeError("the physics broke")

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from rllib_lpdm.experiment import runner
+from rllib_lpdm.experiment.cell import given_up, new_record, with_failure
+from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.experiment.trials import run_trials
 from tests.experiment import unruly
 from tests.experiment.files import read_run, write
@@ -20,8 +22,9 @@ TROUBLES = {
     "Breaks-v0": (30, unruly.exit_then_raise),
     "Recovers-v0": (1000, unruly.raise_then_behave),
     "Absent-v0": (0, unruly.behave),
+    "Repeats-v0": (30, unruly.always_raise),
 }
-OWN_SETTINGS = {"Absent-v0": {"retries": 0}, "Diverges-v0": {"lr": 1e38}}
+OWN_SETTINGS = {"Absent-v0": {"retries": 0}, "Repeats-v0": {"retries": 5}, "Diverges-v0": {"lr": 1e38}}
 
 
 def run(home, environments, *options):
@@ -86,6 +89,30 @@ def test_a_cell_that_always_fails_is_tried_again_as_often_as_was_said_and_listed
     assert "RuntimeError: the physics broke" in ending_line(failing, "Breaks-v0")
     name = failing.folder["Breaks-v0"].name
     assert f"{name} is started again: its process was lost" in failing.output
+
+
+def test_an_error_that_repeats_itself_at_the_same_place_is_tried_no_third_time(failing):
+    assert failing.calls["calls-Repeats-v0"] == 2
+    failures = read_run(failing.folder["Repeats-v0"])["failures"]
+    assert [failure["iteration"] for failure in failures] == [0, 0]
+    assert "RuntimeError: the physics broke" in ending_line(failing, "Repeats-v0")
+
+
+def failed_at(*places):
+    """The record of a cell that failed after some iterations, at some line of a file."""
+    cell = Cell("CartPole-v1", "ppo", "lpdm", 0, CellSettings(iterations=9))
+    run = new_record(cell, None, "", "")
+    for iteration, line in places:
+        run = with_failure(run, f'  File "physics.py", line {line}', 0, iteration)
+    return run
+
+
+@pytest.mark.parametrize("iteration", [None, 4])
+def test_errors_at_other_places_and_those_that_may_pass_are_tried_again(iteration):
+    assert not given_up(failed_at((iteration, 7), (iteration, 8)), retries=2)
+    assert not given_up(failed_at((3, 7), (iteration, 7)), retries=2)
+    assert given_up(failed_at((4, 7), (iteration, 8), (4, 7)), retries=3)
+    assert given_up(failed_at((iteration, 7), (iteration, 7)), retries=2) == (iteration == 4)
 
 
 def test_the_record_of_a_cell_that_raised_holds_its_traceback(failing):
