@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
@@ -80,7 +81,8 @@ class IterationWriter:
         returns: (iterations,) mean episode return of every row.
 
     Raises:
-        ValueError: the file has fewer rows than its checkpoint, or other than numbers.
+        ValueError: the file has fewer rows than its checkpoint, other than numbers, or rows that
+            are doubled, missing or out of order.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:
@@ -92,22 +94,40 @@ class IterationWriter:
             raise ValueError(
                 f"{path} has {max(len(kept) - 1, 0)} whole rows, its checkpoint {done}; {way_out}"
             )
-        self.returns: list[float] = []
+        columns: dict[str, Floats] = {}
         if done:
             try:
-                self.returns = read_columns(b"".join(kept), lambda column: True)[RETURN].tolist()
-            except (KeyError, ValueError) as error:
+                columns = read_columns(b"".join(kept), lambda column: True)
+                if not np.array_equal(columns.get("iteration", ()), np.arange(1, done + 1)):
+                    raise ValueError(f"its column iteration does not count from 1 to {done}")
+            except ValueError as error:
                 raise ValueError(f"{path} is damaged ({one_line(error)}); {way_out}") from None
+        self._columns = list(columns)
+        self.returns: list[float] = columns[RETURN].tolist() if done else []
         write_whole(path, b"".join(kept))
         self._file = path.open("a", newline="", encoding="utf-8")
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Adds rows, which all have the same columns; numbers keep every digit."""
+        """Adds rows in the order of the file's columns; numbers keep every digit.
+
+        Raises:
+            ValueError: the file has other columns than the rows, which all have the same.
+        """
         if not rows:
             return
-        writer = csv.DictWriter(self._file, fieldnames=list(rows[0]), lineterminator="\n")
-        if not self.returns:
+        columns = self._columns or list(rows[0])
+        odd = sorted(rows[0].keys() ^ set(columns))
+        if odd:
+            raise ValueError(
+                f"{self._file.name} has other columns than this version writes: "
+                f"{one_line(', '.join(odd))} {'is' if len(odd) == 1 else 'are'} in one of them "
+                "only; go on with the version that wrote it, or delete the cell's folder to run "
+                "it again"
+            )
+        writer = csv.DictWriter(self._file, fieldnames=columns, lineterminator="\n")
+        if not self._columns:
             writer.writeheader()
+            self._columns = columns
         writer.writerows(rows)
         self._file.flush()
         os.fsync(self._file.fileno())

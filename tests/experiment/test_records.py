@@ -1,5 +1,6 @@
 """The files of a cell survive readers, kills and continuations."""
 
+import itertools
 import json
 import threading
 
@@ -15,7 +16,7 @@ from rllib_lpdm.results.checkpoints import (
     newest_checkpoint,
     save_checkpoint,
 )
-from rllib_lpdm.results.iterations import IterationWriter
+from rllib_lpdm.results.iterations import IterationWriter, read_columns
 from rllib_lpdm.results.record import RecordError, RunRecord
 from tests.experiment.files import read_run, write_run
 
@@ -176,6 +177,55 @@ def test_fewer_rows_than_the_checkpoint_is_an_error_that_names_the_file(tmp_path
     with pytest.raises(ValueError, match="checkpoint") as error:
         IterationWriter(tmp_path, done=3)
     assert str(path) in str(error.value)
+
+
+def resumed(folder, text):
+    """What a file of two iterations holds after a third, by column."""
+    path = folder / "iterations.csv"
+    path.write_text(text)
+    row = {"iteration": 3, "env_steps": 15, "episode_return": 12.0, "kl": 0.5}
+    IterationWriter(folder, done=2).append([row])
+    return {name: values.tolist() for name, values in read_columns(path.read_bytes(), bool).items()}
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(4)))
+def test_a_resumed_file_takes_values_by_name_whatever_the_order_of_its_columns(tmp_path, order):
+    lines = ["iteration,env_steps,episode_return,kl", "1,5,2.0,0.1", "2,10,3.0,0.2"]
+    lines = [",".join(line.split(",")[column] for column in order) for line in lines]
+    assert resumed(tmp_path, "\n".join(lines) + "\n") == {
+        "iteration": [1, 2, 3],
+        "env_steps": [5, 10, 15],
+        "episode_return": [2.0, 3.0, 12.0],
+        "kl": [0.1, 0.2, 0.5],
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "odd"),
+    [
+        ("iteration,env_steps,episode_return,kl,entropy", "entropy is in one"),
+        ("iteration,env_steps,episode_return", "kl is in one"),
+        ("iteration,steps,episode_return,kl", "env_steps, steps are in one"),
+    ],
+)
+def test_a_file_with_other_columns_is_refused_by_name_and_left_as_it_is(tmp_path, header, odd):
+    values = [",".join(str(row) for _ in header.split(",")) for row in (1, 2)]
+    text = "\n".join([header, *values]) + "\n"
+    with pytest.raises(ValueError, match=f"{odd}.*delete the cell's folder") as error:
+        resumed(tmp_path, text)
+    assert str(tmp_path / "iterations.csv") in str(error.value)
+    assert (tmp_path / "iterations.csv").read_text() == text
+
+
+@pytest.mark.parametrize("order", ["113", "321", "112", "012", "234", "132", "1n3"])
+def test_rows_that_are_doubled_missing_or_reversed_are_refused(tmp_path, order):
+    path = tmp_path / "iterations.csv"
+    lines = [f"{number.replace('n', 'nan')},0.5,{number.replace('n', '2')}" for number in order]
+    text = "\n".join(["iteration,episode_return,kl", *lines]) + "\n"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"does not count from 1 to 3.*delete the cell's folder"):
+        IterationWriter(tmp_path, done=3)
+    assert path.read_text() == text
 
 
 def test_while_the_score_rises_only_the_newest_checkpoint_is_kept(tmp_path):

@@ -24,7 +24,11 @@ TROUBLES = {
     "Absent-v0": (0, unruly.behave),
     "Repeats-v0": (30, unruly.always_raise),
 }
-OWN_SETTINGS = {"Absent-v0": {"retries": 0}, "Repeats-v0": {"retries": 5}, "Diverges-v0": {"lr": 1e38}}
+OWN_SETTINGS = {
+    "Absent-v0": {"retries": 0},
+    "Repeats-v0": {"retries": 5},
+    "Diverges-v0": {"lr": 1e38},
+}
 
 
 def run(home, environments, *options):
