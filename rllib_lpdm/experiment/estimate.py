@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.methods import METHODS
@@ -16,8 +19,10 @@ from rllib_lpdm.experiment.trackers.wandb import rows_of_a_point
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.record import RunRecord
 
-PROBE_SECONDS = 0.1
-PROBE_STEPS = 1000  # of an episode that nothing else may end
+PROBE_SECONDS = 0.1  # of CPU time
+PROBE_WAIT = 1.0  # seconds in which an iteration's episodes are played, to their end or not
+PROBE_STEPS = 1000  # most of an episode
+PROBE_SETTINGS = {"steps_per_iteration": PROBE_STEPS, "episodes_per_iteration": 10}  # at most
 CHECKPOINTS_KEPT = 2  # the last and the best
 CHECKPOINT_FILES = 57_000  # bytes of a checkpoint besides its numbers: RLlib's records and names
 SCALAR_EVENT = 28  # bytes of one value in a TensorBoard file
@@ -100,20 +105,30 @@ def _costs(cells: Sequence[Cell], runs: Mapping[str, RunRecord], offline: bool) 
 
 
 def probe(cell: Cell) -> Probe:
-    """Trains a kind of cell for a moment, in this process and without Ray."""
+    """Trains a kind of cell for a moment, in this process and without Ray.
+
+    Iterations are cut short where the settings ask for long ones, or the environment is slow.
+    """
     spec = cell.maker.spec
-    if spec.time_limit is None:
-        limited = spec.model_copy(update={"max_episode_steps": PROBE_STEPS})
-        cell = replace(cell, environment_spec=limited)
-    config = algorithm_config(cell)
+    limit = min(spec.time_limit or PROBE_STEPS, PROBE_STEPS)
+    limited = spec.model_copy(update={"max_episode_steps": limit})
+    short = {
+        name: min(value, PROBE_SETTINGS[name])
+        for name, value in cell.settings
+        if name in PROBE_SETTINGS
+    }
+    settings = cell.settings.model_copy(update=short)
+    config = algorithm_config(replace(cell, environment_spec=limited, settings=settings))
     config.learners(num_learners=0)
     config.validate()
     runner = EpisodeRunner(config=config)
+    runner.env = brief = _Brief(runner.env)
     learner = config.build_learner(env=runner.env)
     seconds = steps = 0.0
     row: dict[str, float] = {}
     iteration = 0
-    while seconds < PROBE_SECONDS:
+    while seconds < PROBE_SECONDS and (iteration < 2 or not brief.over):
+        brief.until = time.perf_counter() + PROBE_WAIT
         started = time.process_time()
         policy = learner.actor_critic.numpy_policy()
         episodes = episodes_of_iteration(config, partial(runner.rollout, policy, iteration))
@@ -135,6 +150,24 @@ def probe(cell: Cell) -> Probe:
         sum(parameter.numel() for parameter in network.parameters()),
         sum(parameter.numel() for parameter in frozen),
     )
+
+
+class _Brief(gym.Wrapper):
+    """Ends an episode when its time is over.
+
+    Attributes:
+        until: when that is, as ``time.perf_counter()`` counts.
+    """
+
+    until = math.inf
+
+    @property
+    def over(self) -> bool:
+        return time.perf_counter() > self.until
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated or self.over, info
 
 
 def disk_bytes(cell: Cell, measured: Probe) -> int:

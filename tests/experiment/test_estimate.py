@@ -1,14 +1,17 @@
 """What a dry run says of a grid is true, and saying it starts and writes nothing."""
 
 import itertools
+import time
 from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
 import ray
+from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.envs.registration import EnvSpec
 
 from rllib_lpdm import tune
+from rllib_lpdm.algorithms.environments import EnvironmentSpec
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment import estimate
 from rllib_lpdm.experiment.cell import CellRun, new_record
@@ -91,9 +94,41 @@ def test_of_an_environment_that_never_ends_a_part_is_measured(monkeypatch):
     assert probe(Cell(endless.id, "reinforce", "lpdm", 0, settings)).seconds_per_step > 0
 
 
+class Sleepy(PendulumEnv):
+    """A pendulum, of which every step waits."""
+
+    def step(self, action):
+        time.sleep(0.02)
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("made", "settings"),
+    [
+        (EnvironmentSpec(id="Endless-v0", max_episode_steps=2**31 - 1), {}),
+        (EnvironmentSpec(id="Endless-v0"), {"steps_per_iteration": 2**40}),
+        (EnvironmentSpec(id="CartPole-v1"), {"episodes_per_iteration": 2**40}),
+        (EnvironmentSpec(id="Sleepy-v0"), {"episodes_per_iteration": 4}),
+    ],
+    ids=["never-ending episodes", "steps", "episodes", "slow steps"],
+)
+def test_a_dry_run_ends_soon_however_long_the_episodes_and_iterations_are(
+    monkeypatch, made, settings
+):
+    endless = EnvSpec("Endless-v0", PendulumEnv)
+    sleepy = EnvSpec("Sleepy-v0", Sleepy, max_episode_steps=500)
+    monkeypatch.setitem(gym.registry, endless.id, endless)
+    monkeypatch.setitem(gym.registry, sleepy.id, sleepy)
+    given = CellSettings(iterations=4, hidden_sizes=[4], num_epochs=1, **settings)
+    started = time.monotonic()
+    assert probe(Cell(made.id, "ppo", "lpdm", 0, given, None, made)).seconds_per_step > 0
+    assert time.monotonic() - started < 20
+
+
 def test_the_first_iteration_which_loads_code_is_not_reckoned(monkeypatch):
     times = iter([0.0, 100.0, 100.0, 101.0])  # before and after two iterations
-    monkeypatch.setattr(estimate, "time", SimpleNamespace(process_time=times.__next__))
+    clock = SimpleNamespace(process_time=times.__next__, perf_counter=lambda: 0.0)
+    monkeypatch.setattr(estimate, "time", clock)
     found = probe(Cell("CartPole-v1", "reinforce", "bp", 0, CellSettings(**SMALL)))
     assert 1 / 500 <= found.seconds_per_step < 0.2  # one second for 6 to 500 steps
 
