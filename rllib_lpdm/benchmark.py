@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.benchmarks import BENCHMARKS, Row
-from rllib_lpdm.cli import end, program
+from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.experiment.session import leave_ray, start_ray
+from rllib_lpdm.experiment.spec import ExperimentError
 from rllib_lpdm.results.messages import unknown_name
 
 
@@ -17,7 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmarks named, all by default, and prints one table.
 
     Returns:
-        0; a missed target is shown, not raised, because machines differ.
+        0; a missed target is shown, not raised, because machines differ. 2 where Ray does not
+        start.
     """
     parser = argparse.ArgumentParser(prog=program("benchmark"), description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
@@ -28,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(unknown_name(unknown[0], BENCHMARKS, "benchmark"))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    start_ray(num_cpus=1)
+    try:
+        start_ray(num_cpus=1)
+    except ExperimentError as error:
+        return complain(error, 2)
     rows: list[Row] = []
     print(HEADER, flush=True)
     with single_threaded():  # stock RLlib too, which would otherwise start more threads than cores

@@ -214,7 +214,10 @@ def cells_parser(command: str, description: str | None) -> argparse.ArgumentPars
     )
     parser.add_argument("--address", help="join this Ray cluster; default: RAY_ADDRESS, else none")
     parser.add_argument(
-        "--max-concurrent", type=positive, metavar="N", help="cells at once; default: one per CPU"
+        "--max-concurrent",
+        type=positive,
+        metavar="N",
+        help="cells at once; default: one per CPU that may be used",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue an existing folder")

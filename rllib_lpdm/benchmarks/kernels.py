@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.benchmarks.measure import Row, compare
+from rllib_lpdm.benchmarks.measure import CORES, Row, compare
 from rllib_lpdm.local_learning import LayerAdam, LocalMLP
 from rllib_lpdm.local_learning.distances import metric_of
 from rllib_lpdm.local_learning.kernels.compilation import wide_vectors
@@ -139,7 +139,8 @@ class _Updates:
         self._pipes, self._processes = [], []
         for rank in range(processes):
             ours, theirs = context.Pipe()
-            arguments = theirs, rank, processes, self._folder.name
+            core = CORES[rank % len(CORES)]
+            arguments = theirs, rank, processes, self._folder.name, core
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             self._pipes.append(ours)
@@ -162,9 +163,9 @@ class _Updates:
         self._folder.cleanup()
 
 
-def _serve(pipe: Any, rank: int, processes: int, folder: str) -> None:
+def _serve(pipe: Any, rank: int, processes: int, folder: str, core: int) -> None:
     if hasattr(os, "sched_setaffinity"):  # the benchmark's own process keeps to one core
-        os.sched_setaffinity(0, {rank % (os.cpu_count() or 1)})
+        os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     shards: WholeBatch = WHOLE_BATCH
     if processes > 1:

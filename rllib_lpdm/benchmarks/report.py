@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.analysis.paper import published
-from rllib_lpdm.benchmarks.measure import Row, against_limit
+from rllib_lpdm.benchmarks.measure import CORES, Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings
@@ -23,7 +23,6 @@ from rllib_lpdm.results.plan import Plan
 
 ITERATIONS = 5000
 SEEDS = 10
-CORES = 2
 LAYERS = 3
 
 
@@ -37,9 +36,8 @@ def report(iterations: int = ITERATIONS, seeds: int = SEEDS) -> list[Row]:
             [sys.executable, "-m", "rllib_lpdm.report", str(folder), "--paper"],
             stdout=subprocess.DEVNULL,
         )
-        cores = list(range(os.cpu_count() or 1))[:CORES]
         if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, cores)
+            os.sched_setaffinity(process.pid, CORES[:2])
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         if status or not (folder / REPORT_FOLDER / "index.html").is_file():

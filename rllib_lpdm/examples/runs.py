@@ -5,21 +5,28 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import ray
 
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
+from rllib_lpdm.cli import complain
+from rllib_lpdm.experiment.session import start_ray
+from rllib_lpdm.experiment.spec import ExperimentError
 
 
 def start(description: str | None) -> None:
-    """Starts an example: Ray in silence, as all is collected and trained in this one process.
+    """Starts an example and Ray, which collects and trains in this one process.
+
+    Where Ray does not start, the process ends with status 2.
 
     Args:
-        description: what ``--help`` prints in its place.
+        description: the text that ``--help`` prints.
     """
     formatter = argparse.RawDescriptionHelpFormatter
     argparse.ArgumentParser(description=description, formatter_class=formatter).parse_args()
-    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        start_ray(num_cpus=1)
+    except ExperimentError as error:
+        raise SystemExit(complain(error, 2)) from None
 
 
 def trained(config: LocalConfig, iterations: int) -> LocalAlgorithm:

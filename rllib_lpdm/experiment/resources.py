@@ -2,8 +2,10 @@
 
 import functools
 import math
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,6 +15,47 @@ from rllib_lpdm.experiment.spec import Cell, ExperimentError, RunSettings
 
 REPORTS = 20.0  # a second, of all cells together
 REFRESH = 60.0  # seconds for which the cluster's size is taken as known
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """Counts the CPUs that this process may use; at least one.
+
+    ``taskset``, a control group's quota or Slurm may allow fewer than the machine has.
+
+    Args:
+        root: the folder that holds ``proc`` and ``sys``.
+    """
+    allowed = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0))
+    limits = [float(allowed or os.cpu_count() or 1), *_quotas(root)]
+    task = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if task.isdecimal():
+        limits.append(int(task))
+    return max(1, int(min(limits)))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """CPUs' time that the control groups of this process may use, where they have a limit."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # there is none on macOS
+        return
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        below = top / path.lstrip("/")
+        for folder in (below, *below.parents[: len(below.parts) - len(top.parts)]):
+            try:
+                if controllers:
+                    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                    quota, period = (float((folder / name).read_text()) for name in names)
+                else:
+                    quota, period = map(float, (folder / "cpu.max").read_text().split())
+            except (OSError, ValueError):  # no such group in this container, or no limit
+                continue
+            if quota > 0 and period > 0:
+                yield quota / period
 
 
 def check_resources(cells: Sequence[Cell]) -> None:

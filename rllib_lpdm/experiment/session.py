@@ -1,17 +1,24 @@
 """Ray for an experiment: in this process alone, on this machine, or on a cluster."""
 
+import atexit
 import gc
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ray
 
-from rllib_lpdm.experiment.resources import check_resources, helpers
+from rllib_lpdm.experiment.resources import check_resources, helpers, usable_cpus
 from rllib_lpdm.experiment.spec import Cell, Experiment, ExperimentError
 from rllib_lpdm.local_learning.kernels import compile_kernels
+from rllib_lpdm.results.messages import one_line
+
+MAX_SOCKET = 103  # bytes of a socket's name, on macOS; Linux takes four more
+SOCKET = "session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # Ray's longest
 
 
 @contextmanager
@@ -50,15 +57,13 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
     if not sys.stdout.isatty():  # Ray's messages would be coloured in a log, too
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     print(f"joining the Ray cluster at {address}" if address else "starting Ray", flush=True)
-    try:
-        if address:
+    if address:
+        try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-        else:
-            start_ray(num_cpus)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise ExperimentError(
-            f"no Ray cluster at {address}: {error}" if address else f"Ray did not start: {error}"
-        ) from error
+        except Exception as error:  # Ray raises many classes
+            raise ExperimentError(f"no Ray cluster at {address}: {one_line(error)}") from error
+    else:
+        start_ray(num_cpus)
     try:
         yield address is not None
     finally:
@@ -66,20 +71,37 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
 
 
 def start_ray(num_cpus: int | None = None) -> None:
-    """Ray on this machine, for this process alone, and quiet.
+    """Starts Ray on this machine, quietly and for this process alone.
 
     Args:
-        num_cpus: that it hands out; None for all.
+        num_cpus: how many CPUs Ray hands out; None for all that this process may use.
+
+    Raises:
+        ExperimentError: Ray did not start.
     """
     # A process for each CPU would load Ray at once, however few are needed.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    ray.init(
-        address="local",  # else it would join any Ray that runs on this machine
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    parent = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    folder = os.path.abspath(os.path.join(parent, "ray"))
+    try:
+        if len(os.fsencode(os.path.join(folder, SOCKET))) > MAX_SOCKET:
+            own = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray opens its folder to all users
+            atexit.register(shutil.rmtree, own, ignore_errors=True)
+            folder = os.path.join(own, "ray")
+        ray.init(
+            address="local",  # else it would join any Ray that runs on this machine
+            num_cpus=num_cpus or usable_cpus(),
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=folder,
+        )
+    except Exception as error:  # Ray raises a bare one after a timeout
+        if isinstance(error, OSError) and error.filename:
+            way_out = "set RAY_TMPDIR to a folder that can be written"
+        else:
+            way_out = f"look at the logs in {folder}/session_latest/logs and at the RAY_* variables"
+        raise ExperimentError(f"Ray did not start: {one_line(error)}; {way_out}") from error
 
 
 def leave_ray() -> None:

@@ -1,10 +1,28 @@
-"""How a run leaves Ray."""
+"""How a run starts Ray, and leaves it."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import ray
+
+from rllib_lpdm import benchmark
+from rllib_lpdm.examples import runs
+from rllib_lpdm.experiment import session
+from rllib_lpdm.experiment.spec import ExperimentError
+from tests.experiment.processes import needs_proc
+
+STARTS = """
+import os, ray
+from rllib_lpdm.experiment import session
+from rllib_lpdm.experiment.session import leave_ray, start_ray
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+start_ray()
+own = os.path.dirname(ray._private.worker._global_node.get_temp_dir_path())
+print(ray.cluster_resources()["CPU"], os.stat(own).st_mode & 0o077, own)
+leave_ray()
+"""
 
 ABANDONS = """
 import gc, sys, weakref
@@ -36,3 +54,74 @@ def test_references_left_in_cycles_are_gone_before_ray_shuts_down(ray_session):
     )
     assert ended.returncode == 0, ended.stderr
     assert "gone before: True" in ended.stdout
+
+
+@needs_proc
+@pytest.mark.slow
+def test_ray_starts_below_a_temporary_folder_of_a_long_name_with_the_cpus_it_may_use(tmp_path):
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", STARTS],
+        env=os.environ | {"TMPDIR": str(long), "RAY_TMPDIR": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    cpus, others, own = ended.stdout.split()
+    assert (float(cpus), int(others)) == (1, 0)
+    assert not os.path.exists(own)
+
+
+@pytest.fixture(
+    params=[
+        (Exception("The current node timed out during startup.\nMore lines."), "/logs "),
+        (OSError(28, "No space left on device"), "/logs "),
+        (PermissionError(13, "Permission denied", "/locked/ray"), "set RAY_TMPDIR"),
+        (AssertionError(), "RAY_* variables"),
+    ],
+    ids=lambda param: type(param[0]).__name__,
+)
+def broken_ray(request, monkeypatch):
+    """Makes Ray's start fail; yields a part of the way out."""
+
+    def refuse(**options):
+        raise request.param[0]
+
+    monkeypatch.setattr("ray.init", refuse)
+    return request.param[1]
+
+
+def test_every_failure_of_rays_start_is_one_line_with_a_way_out(broken_ray):
+    with pytest.raises(ExperimentError) as refused:
+        session.start_ray()
+    message = str(refused.value)
+    assert message.startswith("Ray did not start: ")
+    assert broken_ray in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("command", ["benchmark", "example"])
+def test_commands_without_cells_end_with_status_2_where_ray_does_not_start(
+    command, broken_ray, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.argv", [command])
+    monkeypatch.setattr("os.sched_setaffinity", lambda *arguments: None, raising=False)
+    if command == "benchmark":
+        assert benchmark.main(["local_update"]) == 2
+    else:
+        with pytest.raises(SystemExit, match="2"):
+            runs.start("An example.")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Ray did not start: ")
+
+
+def test_a_cluster_that_cannot_be_joined_is_named_whatever_ray_raises(broken_ray, monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with (
+        pytest.raises(ExperimentError, match=r"^no Ray cluster at nowhere:6379: .+$"),
+        session._ray_session("nowhere:6379"),
+    ):
+        pass
