@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rllib_lpdm.experiment.spec import ExperimentError
 from rllib_lpdm.experiment.trackers.wandb import PROJECT
 from rllib_lpdm.experiment.trackers.wandb_mode import LOGIN, has_key
 from rllib_lpdm.results.columns import column, metric_name
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with_key = has_key()
     except ImportError as error:
         return _refused(f"{error}; pip install wandb-workspaces")
+    except ExperimentError as error:
+        return _refused(str(error))
     if not with_key:
         return _refused(f"W&B has no API key here; {LOGIN}")
     try:

@@ -52,6 +52,15 @@ _CONFIG = {  # of run.json, beside the settings
     *("git_commit", "versions", "hardware"),
 }
 
+# Settings of W&B that name another run, go on with one, or change the files of a run. The user's
+# environment may hold them for another program, such as a sweep's agent that starts this one.
+_NOT_OURS = (
+    *("sweep_id", "sweep_param_path", "launch", "launch_config_path"),
+    *("resume", "resumed", "resume_from", "fork_from", "git_commit", "git_remote_url"),
+    *("sync_tensorboard", "use_dot_wandb", "x_files_dir", "x_sync_dir_suffix"),
+    *("x_server_side_derived_summary", "x_skip_transaction_log"),
+)
+
 
 def wandb_follower(mode: str, directory: Path, experiment: str) -> CellFollower:
     """Logs the cells of an experiment to W&B from one background thread.
@@ -119,7 +128,9 @@ class Wandb(Service):
         import wandb
 
         self.check_disk()
-        wandb.setup(wandb.Settings(silent=True))  # what matters is said here
+        shared = wandb.setup(wandb.Settings(silent=True, sagemaker_disable=True)).settings
+        for name in _NOT_OURS:
+            setattr(shared, name, wandb.Settings.model_fields[name].default)
         logging.getLogger("wandb").setLevel(logging.ERROR)
         if not self.online:
             self._remove_offline(record.run_id)

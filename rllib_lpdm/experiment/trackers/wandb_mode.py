@@ -3,7 +3,10 @@
 import os
 import sys
 
+import pydantic
+
 from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.results.messages import one_line
 
 #: What ``--wandb`` takes.
 MODES = ("auto", "online", "offline", "disabled")
@@ -17,7 +20,8 @@ def resolve_mode(mode: str) -> str:
     disabled, with a line on stderr, where the package is missing.
 
     Raises:
-        ExperimentError: the mode is unknown, or the package or, for ``online``, the key is missing.
+        ExperimentError: the mode is unknown, the package or, for ``online``, the key is missing,
+            or W&B refuses what the environment sets.
     """
     asked, variable = mode, os.environ.get("WANDB_MODE") if mode == "auto" else None
     if variable:
@@ -49,12 +53,22 @@ def has_key() -> bool:
 
     Raises:
         ImportError: the package is missing.
+        ExperimentError: W&B refuses one of its variables in the environment.
     """
     # Private, as the public ways ask for a key where there is none.
+    from wandb import Settings
     from wandb.errors import AuthenticationError
     from wandb.sdk import wandb_setup
     from wandb.sdk.lib import wbauth
 
+    try:
+        Settings().update_from_env_vars(dict(os.environ))
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]
+        raise ExperimentError(
+            f"W&B refuses its setting {'.'.join(map(str, fault['loc']))!r}, which a variable "
+            f"WANDB_... of the environment gives: {one_line(fault['msg'])}; correct or unset it"
+        ) from None
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     try:

@@ -229,6 +229,64 @@ def test_disabled_writes_nothing_and_needs_no_package(tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+FOREIGN = {  # variables that name another run, go on with one, or change a run's files
+    "WANDB_SWEEP_ID": "a1b2c3d4",
+    "WANDB_SWEEP_PARAM_PATH": "nowhere.yaml",
+    "WANDB_LAUNCH": "true",
+    "WANDB_RUN_ID": "fedcba98",
+    "WANDB_NAME": "another",
+    "WANDB_RUN_GROUP": "another",
+    "WANDB_JOB_TYPE": "another",
+    "WANDB_TAGS": "another",
+    "WANDB_RESUME": "must",
+    "WANDB_RESUMED": "true",
+    "WANDB_RESUME_FROM": "other?_step=3",
+    "WANDB_FORK_FROM": "other?_step=3",
+    "WANDB_GIT_COMMIT": "0ther",
+    "WANDB_GIT_REMOTE_URL": "https://example.org/other",
+    "WANDB_SYNC_TENSORBOARD": "true",
+    "WANDB_USE_DOT_WANDB": "true",
+    "WANDB__FILES_DIR": "elsewhere",
+    "WANDB__SYNC_DIR_SUFFIX": "other",
+    "WANDB__SERVER_SIDE_DERIVED_SUMMARY": "true",
+    "WANDB__SKIP_TRANSACTION_LOG": "true",
+    "SM_TRAINING_ENV": "{}",
+    "TRAINING_JOB_NAME": "of-sagemaker",
+    "CURRENT_HOST": "host",
+}
+
+
+def written(directory, client):
+    """What W&B's reader finds of a cell, logged by a client that reads the environment anew."""
+    client.teardown()
+    cell = make_cell(directory)
+    append(cell, 1, 20)
+    log(directory, cell)
+    run, rows, other = read_one(directory)
+    run["config"]["update"].pop("_wandb")
+    del run["start_time"], run["telemetry"]
+    assert {path.name for path in directory.iterdir()} == {cell.name, "wandb"}
+    return run, rows, other["summary"].keys(), other["metrics"]
+
+
+@pytest.fixture(scope="module")
+def usual(client, tmp_path_factory):
+    return written(tmp_path_factory.mktemp("usual"), client)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[name] for name in FOREIGN if name.startswith("WANDB_")]
+    + [["SM_TRAINING_ENV", "TRAINING_JOB_NAME", "CURRENT_HOST"]],
+    ids=lambda names: names[0],
+)
+def test_variables_of_another_run_reach_no_file(names, client, tmp_path, monkeypatch, usual):
+    for name in names:
+        monkeypatch.setenv(name, FOREIGN[name])
+    monkeypatch.chdir(tmp_path)
+    assert written(tmp_path, client) == usual
+
+
 # -- points of several rows -----------------------------------------------------------------------
 
 FEW = SETTINGS | {"iterations": 100, "wandb_points": 15}  # 7 rows each, the last one of 2

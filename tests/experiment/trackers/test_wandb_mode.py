@@ -53,6 +53,27 @@ def test_a_mode_that_cannot_be_is_refused_with_a_way_out(monkeypatch, mode, vari
     assert all(word in str(error.value) for word in words)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [
+        ("WANDB_BASE_URL", "nowhere", "base_url"),
+        ("WANDB_LAUNCH", "7", "launch"),
+        ("WANDB_FORK_FROM", "x", "fork_from"),
+    ],
+)
+@pytest.mark.parametrize("key", [KEY, ""])
+def test_a_variable_that_wandb_refuses_is_one_line(
+    client, monkeypatch, key, variable, value, setting
+):
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv(variable, value)
+    client.teardown()
+    with pytest.raises(ExperimentError, match=f"^W&B refuses its setting '{setting}', .*unset it$"):
+        resolve_mode("auto")
+    monkeypatch.delenv(variable)
+    client.teardown()
+
+
 def test_without_the_package_auto_is_disabled_and_the_others_say_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb.errors", None)
     assert resolve_mode("auto") == "disabled"
