@@ -22,6 +22,7 @@ from rllib_lpdm.analysis.statistics import (
     probability_of_improvement,
     stratified_mean,
 )
+from rllib_lpdm.results.messages import listed
 
 ALL = "all algorithms"
 TAUS = np.linspace(0, 1, 101)
@@ -115,12 +116,12 @@ def aggregate_rows(groups: Groups, baseline: str = "bp") -> tuple[list[Aggregate
     for algorithm in algorithms if len(algorithms) == 1 else [*algorithms, ALL]:
         places = [place for place in groups if algorithm in (place.algorithm, ALL)]
         series = list(dict.fromkeys(each for place in places for each in groups[place]))
-        common = [place for place in places if set(series) == set(groups[place])]
+        common = [place for place in places if len(groups[place]) == len(series)]
         notes += [
             f"{place.environment} {place.algorithm} is left out of the aggregates of {algorithm}: "
-            f"it has no runs of {', '.join(e.label for e in series if e not in groups[place])}"
+            f"it has no runs of {listed([e.label for e in series if e not in groups[place]])}"
             for place in places
-            if place not in common
+            if len(groups[place]) < len(series)
         ]
         if not common:
             continue

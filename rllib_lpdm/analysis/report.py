@@ -30,7 +30,7 @@ from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.iterations import LENGTH
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
-from rllib_lpdm.results.messages import no_folder
+from rllib_lpdm.results.messages import listed, no_folder
 from rllib_lpdm.results.published import is_published
 from rllib_lpdm.results.search import SearchRecord
 
@@ -223,8 +223,7 @@ def _few_seeds(groups: Groups) -> str:
     few = [name for name, count in counts.items() if count < ENOUGH]
     if not few:
         return ""
-    which = f" of {', '.join(few[:6])}" if len(few) < len(counts) else ""
-    which += f" and {len(few) - 6} more" if which and len(few) > 6 else ""
+    which = f" of {listed(few)}" if len(few) < len(counts) else ""
     single = " A single seed gives no spread and no interval." if 1 in counts.values() else ""
     return (
         f"Too few seeds{which} to tell methods apart: that takes at least {ENOUGH}. Until then the "
@@ -278,12 +277,12 @@ def _limits(groups: Groups, baseline: str) -> list[str]:
             notes.append(f"{where} has no {baseline} runs to compare {which} with, so no ratios")
         spans = {series.label: group.scores.shape[1] for series, group in row.items()}
         if len(set(spans.values())) > 1:
-            listed = ", ".join(f"{label} {count}" for label, count in spans.items())
-            notes.append(f"{where} compares runs of unequal numbers of iterations: {listed}")
+            each = listed([f"{label} {count}" for label, count in spans.items()])
+            notes.append(f"{where} compares runs of unequal numbers of iterations: {each}")
         counts = {series.label: len(group.counted) for series, group in row.items()}
         if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{label} {count}" for label, count in counts.items())
-            notes.append(f"{where} has unequal numbers of seeds: {listed}")
+            each = listed([f"{label} {count}" for label, count in counts.items()])
+            notes.append(f"{where} has unequal numbers of seeds: {each}")
     for group in (group for row in groups.values() for group in row.values()):
         lengths = sorted(len(returns) for returns in group.returns)
         if not group.finished:

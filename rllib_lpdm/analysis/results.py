@@ -1,5 +1,6 @@
 """Reads the cells of a results folder."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,6 +17,8 @@ from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import is_published, read_published
 from rllib_lpdm.results.record import RecordError, RunRecord
 from rllib_lpdm.results.scores import Floats, finite
+
+MOST_CROSSED = 20  # combinations for every cell that is there, where no plan is
 
 
 class Series(NamedTuple):
@@ -210,24 +213,25 @@ def _in_order(cells: Iterable[CellResult]) -> list[CellResult]:
 def _missing(folder: Path, cells: Sequence[CellResult]) -> tuple[list[str], list[str]]:
     """Names of the planned cells that are not there, and a note where the plan had to be guessed.
 
-    It stands in a file beside the cells. Where that was not copied along, it is what the cells that
-    are there cross to.
+    The plan is a file beside the cells. Without it the cells that are there are crossed, unless
+    they have so little in common that most of the combinations cannot have been planned.
     """
     planned = Plan.read(folder).cells
     if planned is not None:
         have = {cell.run.cell for cell in cells}
         return [name for name in planned if name not in have], []
-    places = {(c.run.environment, c.run.algorithm, c.series, c.run.seed) for c in cells}
-    crossed = product(
-        dict.fromkeys(cell.run.environment for cell in cells),
-        dict.fromkeys(cell.run.algorithm for cell in cells),
-        dict.fromkeys(cell.series for cell in cells),
-        sorted({cell.run.seed for cell in cells}),
-    )
+    if not cells:
+        return [], []
+    places = {(c.run.environment, c.run.algorithm, c.series, c.run.seed): None for c in cells}
+    axes = [list(dict.fromkeys(values)) for values in zip(*places, strict=True)]
+    if math.prod(map(len, axes)) > MOST_CROSSED * len(places):
+        note = "which cells were planned is not known; those that are there have little in common"
+        return [], [note]
+    axes[-1].sort()
     names = [
         "_".join([environment, algorithm, *filter(None, series), f"s{seed}"])
-        for environment, algorithm, series, seed in crossed
+        for environment, algorithm, series, seed in product(*axes)
         if (environment, algorithm, series, seed) not in places
     ]
     note = "which cells were planned is not known; those that are there were crossed"
-    return names, [note] if cells else []
+    return names, [note]

@@ -219,24 +219,31 @@ def paper_layout(scores: Sequence[Score], with_paper: bool = False) -> list[Bloc
     With the paper's numbers every method it has gets two more lines, those numbers and ours less
     the paper's.
     """
-    table = {(score.place, score.series): score for score in scores}
-    environments = list(dict.fromkeys(place.environment for place, _ in table))
+    environments: dict[str, list[Score]] = {}
+    for score in scores:
+        environments.setdefault(score.place.environment, []).append(score)
+    algorithms = {
+        name: n for n, name in enumerate(dict.fromkeys(s.place.algorithm for s in scores))
+    }
     blocks = []
     for locomotion in (False, True):
         names = [name for name in environments if (name in LOCOMOTION) is locomotion]
         for start in range(0, len(names), WIDTH):
             side_by_side = names[start : start + WIDTH]
-            blocks.append(Block(side_by_side, list(_lines(table, side_by_side, with_paper))))
+            here = [score for name in side_by_side for score in environments[name]]
+            here.sort(key=lambda score: algorithms[score.place.algorithm])
+            blocks.append(Block(side_by_side, list(_lines(here, side_by_side, with_paper))))
     return blocks
 
 
-def _lines(
-    table: dict[tuple[Place, Series], Score], environments: Sequence[str], with_paper: bool
-) -> Iterator[Line]:
-    here = [key for key in table if key[0].environment in environments]
-    for algorithm in dict.fromkeys(place.algorithm for place, _ in table):
+def _lines(here: Sequence[Score], environments: Sequence[str], with_paper: bool) -> Iterator[Line]:
+    table = {(score.place, score.series): score for score in here}
+    rows: dict[str, dict[Series, None]] = {}
+    for place, series in table:
+        rows.setdefault(place.algorithm, {})[series] = None
+    for algorithm, row in rows.items():
         title = algorithm
-        for series in dict.fromkeys(s for place, s in here if place.algorithm == algorithm):
+        for series in row:
             scores = [table.get((Place(e, algorithm), series)) for e in environments]
             yield Line(title, series.label, [_ours(score) for score in scores])
             title = ""

@@ -2,7 +2,7 @@
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -32,6 +32,12 @@ def described(error: BaseException) -> str:
 def no_folder(path: Path) -> str:
     """What is wrong with a path that is not a folder's."""
     return f"{path} is not a folder" if path.exists() else f"{path}: there is no such folder"
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def shown(value: object) -> str:

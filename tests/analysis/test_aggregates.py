@@ -176,6 +176,13 @@ def test_where_no_environment_has_all_methods_there_are_no_aggregates():
     assert [note.split()[0] for note in notes] == ["CartPole-v1", "Ant-v4"]
 
 
+def test_the_note_on_a_place_that_lacks_many_methods_names_a_few_of_them():
+    cells = [cell([1], environment=f"e{n}", method=f"m{n}") for n in range(12)]
+    _, notes = aggregate_rows(grouped(cells))
+    assert len(notes) == 12
+    assert notes[0].endswith("no runs of m1, m2, m3, m4, m5, m6 and 5 more")
+
+
 def test_without_the_baseline_nothing_is_an_improvement():
     assert [row.improvement for row in aggregates(BY_HAND, "frozen").values()] == [None, None]
     row = aggregates(BY_HAND, "lpdm")["ppo", "bp"]

@@ -1,5 +1,6 @@
 """Reading a results folder, whatever stands in it."""
 
+import cProfile
 import json
 import shutil
 import subprocess
@@ -235,6 +236,22 @@ def test_without_a_plan_the_cells_that_are_there_are_crossed_and_that_is_said(tm
     }
     (note,) = results.notes
     assert "planned is not known" in note
+
+
+def test_reading_cells_that_have_nothing_in_common_grows_with_their_number_alone(tmp_path):
+    def calls(count):
+        folder = tmp_path / str(count)
+        for n in range(count):
+            write_cell(folder, environment=f"e{n}", algorithm=f"a{n}", method=f"m{n}", seed=n)
+        with cProfile.Profile() as profile:
+            results = read_results(folder)
+        assert len(results.cells) == count
+        assert results.missing == []
+        (note,) = results.notes
+        assert "planned is not known" in note
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(24) < 3 * calls(8)
 
 
 EDITS = st.lists(

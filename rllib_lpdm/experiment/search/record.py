@@ -12,7 +12,7 @@ from rllib_lpdm.experiment.search.generations import Progression, Trial, Trials
 from rllib_lpdm.experiment.search.section import LowerBound
 from rllib_lpdm.experiment.search.studies import Study, Values, configuration_name
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import listed, one_line
 from rllib_lpdm.results.search import Configuration, SearchedCell, SearchRecord, StudyRecord
 from rllib_lpdm.results.storage import is_remote, write_whole
 
@@ -131,8 +131,7 @@ def sentence(study: StudyRecord) -> str:
         line += f", {study.over_default:+.3g} over the default"
     others = [configuration_name(number) for number in study.tied if number != study.winner]
     if others:
-        listed = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if others[5:] else "")
-        line += f"; tied within noise ({study.noise:.2g}) with {listed}"
+        line += f"; tied within noise ({study.noise:.2g}) with {listed(others, 5)}"
         line += "" if study.winner == 0 else ", and nearest to the default"
     return line
 
