@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from torch import Tensor
 
 from rllib_lpdm.algorithms.episodes import Episode
@@ -225,11 +225,24 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores a state, also one older than the current weights."""
+        """Restores a state, also one older than the current weights.
+
+        The learning rates stay the config's. An optimizer that the state lacks, as another method
+        wrote it, stays as it is.
+        """
         if COMPONENT_RL_MODULE in state:
             self.updates = 0  # RLlib would keep newer weights and say nothing
             self.module.set_state(state[COMPONENT_RL_MODULE])
+        rates = {
+            name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()
+        }
+        if COMPONENT_OPTIMIZER in state:  # RLlib would make all of them anew if one is unknown
+            own = {f"{DEFAULT_MODULE_ID}_{name}" for name in rates}
+            known = {k: v for k, v in state[COMPONENT_OPTIMIZER].items() if k in own}
+            state = {**state, COMPONENT_OPTIMIZER: known}
         super().set_state(state)
+        for name, rate in rates.items():
+            self.optimizers[name].param_groups[0]["lr"] = rate
         if RETURN_STATISTICS in state:
             self.return_statistics = RunningStatistics(**state[RETURN_STATISTICS])
         self.target_maximum.value = state.get(TARGET_MAXIMUM, self.target_maximum.value)

@@ -12,7 +12,7 @@ from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
 from rllib_lpdm.local_learning import FlatConv2d, parameter_gradients, quantise
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards
-from tests.algorithms.runs import config, train
+from tests.algorithms.runs import config, learner_of, train
 from tests.local_learning.networks import batch, network
 
 PROCESSES = 3
@@ -256,7 +256,21 @@ def test_one_learner_continues_from_a_checkpoint_of_several_and_the_other_way_ro
     several.restore_from_path(tmp_path / "one")
     _assert_close(train(several, 1), expected)
     _assert_close(one.numpy_weights(), several.numpy_weights())
+    (own,) = _rates(several)
+    for optimizer in learner_of(one).optimizers.values():
+        optimizer.param_groups[0]["lr"] = 0.5
+    one.save_to_path(tmp_path / "of other rates")
+    several.restore_from_path(tmp_path / "of other rates")
+    assert _rates(several) == {own} == {several.config.lr}
     one.stop()
+
+
+def _rates(algo):
+    """Of all optimizers of all learners."""
+    results = algo.learner_group.foreach_learner(
+        lambda learner: [each.param_groups[0]["lr"] for each in learner.optimizers.values()]
+    )
+    return {rate for result in results for rate in result.get()}
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""The example of a search by Tune alone does what its page says."""
+"""The examples of a search by Tune alone do what their page says."""
+
+import pickle
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +17,17 @@ def test_tune_alone_searches_a_config_with_optuna_and_asha(ray_session, tmp_path
     assert all(1e-4 <= rate <= 1e-2 for rate in rates)
     assert {result.config["grad_clip"] for result in results} <= {0.1, 0.5, 1.0}
     assert results.get_best_result().metrics["iterations_done"] == 25
+
+
+@pytest.mark.slow
+def test_a_population_goes_on_from_the_better_checkpoint_at_the_mutated_rate(ray_session, tmp_path):
+    results = tuner.population(str(tmp_path), trials=2, reports=2).fit()
+    assert not results.errors
+    rates = [result.metrics_dataframe["config/lr"].tolist() for result in results]
+    assert any(len(set(of_trial)) == 2 for of_trial in rates), "no trial was mutated"
+    for result, of_trial in zip(results, rates, strict=True):
+        assert result.metrics["iterations_done"] == 50
+        file = Path(result.checkpoint.path) / "learner_group/learner/state.pkl"
+        saved = pickle.loads(file.read_bytes())["optimizer"].values()
+        stepped = {each["state"]["param_groups"][0]["lr"] for each in saved}
+        assert stepped == {of_trial[-1]} == {result.config["lr"]}
