@@ -1,14 +1,22 @@
-"""``python -m rllib_lpdm.report RESULTS_DIR``: the paper's tables and figures, and a page."""
+"""``python -m rllib_lpdm.report RESULTS_DIR``: the paper's tables and figures, and a page.
+
+With ``--distances`` it prints how far the runs are from published scores, and writes nothing.
+"""
 
 import argparse
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from rllib_lpdm.analysis.distances import distances, distances_text
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.report import ReportError, analyse
+from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import no_folder, one_line
+from rllib_lpdm.results.paper import FLOORS, read_table
 from rllib_lpdm.results.storage import StorageError, given_folder, is_remote
 
 SHOWN = 10  # notes on the terminal; the page has all
@@ -18,27 +26,60 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        0 where a report was written, whatever had to be left out of it; 2 where none could be.
+        0 where a report was written, even if parts had to be left out of it; 2 where none could be.
     """
     options = _parser().parse_args(arguments)
     try:
-        report = analyse(_folder(options.results), options.baseline, options.paper)
-        if options.output is None and "://" in options.results:
-            raise ReportError(f"{options.results}: say with --output where the report goes")
-        page = write(report, options.output or Path(options.results) / REPORT_FOLDER)
+        return _distances(options) if options.distances else _report(options)
     except (ReportError, StorageError) as error:
         return complain(error, 2)
     except OSError as error:
-        return complain(f"{options.results} cannot be read ({error.strerror})", 2)
-    notes = [*filter(None, [report.caution]), *report.notes]
-    for note in notes[:SHOWN]:
-        print(f"note: {one_line(note, 600)}", file=sys.stderr)
-    if len(notes) > SHOWN:
-        print(f"and {len(notes) - SHOWN} more notes, in the page", file=sys.stderr)
+        return complain(f"{' '.join(options.results)} cannot be read ({error.strerror})", 2)
+
+
+def _report(options: argparse.Namespace) -> int:
+    if len(options.results) > 1 or options.published or options.floor is not None:
+        raise ReportError("several folders, --published and --floor go with --distances")
+    (results,) = options.results
+    report = analyse(_folder(results), options.baseline, options.paper)
+    if options.output is None and "://" in results:
+        raise ReportError(f"{results}: say with --output where the report goes")
+    page = write(report, options.output or Path(results) / REPORT_FOLDER)
+    _say([*filter(None, [report.caution]), *report.notes])
     cells, missing = len(report.results.cells), len(report.results.missing)
     print(f"{cells} cell{'s' if cells != 1 else ''}" + (f", {missing} missing" if missing else ""))
     print(page)
     return 0
+
+
+def _distances(options: argparse.Namespace) -> int:
+    floor = FLOORS["max_score"] if options.floor is None else options.floor
+    if not 0 < floor < math.inf:
+        raise ReportError(f"--floor: {floor:g} percent; give a number above 0")
+    try:
+        table = read_table(options.published) if options.published else None
+    except ValueError as error:
+        raise ReportError(str(error)) from None
+    read = {}
+    for name in options.results:
+        folder = _folder(name)
+        if not folder.is_dir():
+            raise ReportError(no_folder(folder))
+        read[name] = read_results(folder, lambda column: False)
+    _say([f"{name}: {note}" for name, results in read.items() for note in results.notes])
+    found = distances(read, table, floor)
+    if not any(distance for places in found.values() for distance in places.values()):
+        which = options.published or "the paper's table"
+        raise ReportError(f"{which} has no number for any finished run in {', '.join(read)}")
+    print(distances_text(found))
+    return 0
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes[:SHOWN]:
+        print(f"note: {one_line(note, 600)}", file=sys.stderr)
+    if len(notes) > SHOWN:
+        print(f"and {len(notes) - SHOWN} more notes, in the page", file=sys.stderr)
 
 
 def _folder(text: str) -> Path:
@@ -50,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program("report"), description=__doc__)
     parser.add_argument(
         "results",
+        nargs="+",
         metavar="RESULTS_DIR",
         help="an experiment's folder, such as results/grid; while it runs, too",
     )
@@ -64,6 +106,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--paper", action="store_true", help="put the paper's numbers beside, with the difference"
+    )
+    parser.add_argument(
+        "--distances",
+        action="store_true",
+        help="print how far max scores are from the paper's, in units of its spread; no page",
+    )
+    parser.add_argument(
+        "--published", type=Path, metavar="FILE", help="a CSV in place of the paper's table"
+    )
+    parser.add_argument(
+        "--floor",
+        type=float,
+        metavar="PERCENT",
+        help="of a published score, that its spread counts as at least; "
+        f"default: {FLOORS['max_score']:g}",
     )
     return parser
 

@@ -6,7 +6,6 @@ import signal
 import sys
 from dataclasses import replace
 
-from rllib_lpdm.analysis.paper import published
 from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.experiment.cell import quiet_environments
 from rllib_lpdm.experiment.loading import load_experiment
@@ -22,6 +21,7 @@ from rllib_lpdm.experiment.spec import ExperimentError
 from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.paper import published
 from rllib_lpdm.results.record import RecordError
 from rllib_lpdm.results.storage import StorageError, results_folder
 from rllib_lpdm.tune import cells_parser, resume_line, say_end

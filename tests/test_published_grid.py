@@ -3,13 +3,13 @@
 import csv
 import hashlib
 import itertools
-import runpy
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rllib_lpdm import report
 from rllib_lpdm.analysis.report import analyse
 from rllib_lpdm.analysis.tables import claims_markdown, markdown
 from rllib_lpdm.experiment.loading import load_experiment
@@ -88,9 +88,9 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
     for folder in (GRID_FIRST, GRID_STEPS):
         assert markdown(analyse(folder, with_paper=True).scores, with_paper=True).strip() in shown
     for folder in (GRID, UNSCALED):
-        report = analyse(folder, with_paper=True)
-        assert markdown(report.scores, with_paper=True).strip() in shown
-        assert claims_markdown(report.claims).strip() in shown
+        found = analyse(folder, with_paper=True)
+        assert markdown(found.scores, with_paper=True).strip() in shown
+        assert claims_markdown(found.claims).strip() in shown
     of_search = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
     assert markdown(analyse(TUNED).scores).strip() in of_search
     assert markdown(analyse(OF_HOPPER[1]).scores).strip() in of_search
@@ -100,10 +100,13 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
 
 
 def test_the_documentation_shows_which_reading_is_closest_to_all_columns(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["closest.py", str(GRID), str(UNSCALED)])
-    runpy.run_path(str(PUBLISHED / "closest.py"), run_name="__main__")
-    shown = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert capsys.readouterr().out.strip() in shown
+    monkeypatch.chdir(ROOT)
+    assert report.main(["published/grid", "published/grid-unscaled", "--distances"]) == 0
+    _, lines = capsys.readouterr().out.strip().split("\n\n")
+    assert lines in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert report.main(["published/grid", "--distances"]) == 0
+    _, lines = capsys.readouterr().out.strip().split("\n\n")
+    assert lines in (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
 
 
 def share(first, second, places, by="max_score", folder=GRID):

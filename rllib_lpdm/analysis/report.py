@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.aggregates import Aggregate, aggregate_rows
 from rllib_lpdm.analysis.claims import Finding, findings
-from rllib_lpdm.analysis.paper import budget, published
 from rllib_lpdm.analysis.results import Results, read_results
 from rllib_lpdm.analysis.scores import (
     Group,
@@ -31,6 +30,7 @@ from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.iterations import LENGTH
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.messages import listed, no_folder
+from rllib_lpdm.results.paper import budget, published
 from rllib_lpdm.results.published import is_published
 from rllib_lpdm.results.search import SearchRecord
 

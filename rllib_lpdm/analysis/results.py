@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rllib_lpdm.analysis.paper import in_paper_order
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.paper import in_paper_order
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import is_published, read_published
 from rllib_lpdm.results.record import RecordError, RunRecord

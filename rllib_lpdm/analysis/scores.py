@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rllib_lpdm.analysis.paper import published
 from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.statistics import (
     ENOUGH,
@@ -22,6 +21,7 @@ from rllib_lpdm.analysis.statistics import (
     seed_scores,
     smoothed,
 )
+from rllib_lpdm.results.paper import published
 
 PLAIN = "", "reference"  # names of the variant that the others are compared with
 

@@ -12,65 +12,19 @@ import scipy  # loads its `stats` when asked, for half a second that most comman
 from numpy.typing import NDArray
 
 from rllib_lpdm.results.scores import END as END
+from rllib_lpdm.results.scores import NOTHING as NOTHING
 from rllib_lpdm.results.scores import SMOOTHING as SMOOTHING
 from rllib_lpdm.results.scores import Floats as Floats
+from rllib_lpdm.results.scores import Measures as Measures
 from rllib_lpdm.results.scores import end_score as end_score_of_run
 from rllib_lpdm.results.scores import first_full as first_full
+from rllib_lpdm.results.scores import measures as measures
+from rllib_lpdm.results.scores import seed_scores as seed_scores
 from rllib_lpdm.results.scores import smoothed as smoothed
 
 ENOUGH = 5  # seeds, below which nothing is said to differ
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-
-
-def seed_scores(runs: Sequence[Floats]) -> Floats:
-    """The smoothed scores of some runs over the iterations that all of them have.
-
-    Args:
-        runs: (iterations,) raw scores of each seed.
-
-    Returns:
-        (seeds, shortest run's iterations).
-    """
-    length = min(len(returns) for returns in runs)
-    return np.stack([smoothed(returns[:length]) for returns in runs])
-
-
-class Measures(NamedTuple):
-    """What the paper's table says of a method, or the ratios of that to the baseline's.
-
-    Attributes:
-        max_score: maximum over iterations of the smoothed score averaged over seeds, where the
-            smoothing window is full (in runs shorter than the window, anywhere).
-        relative_spread: sample standard deviation over seeds at that iteration, in percent of the
-            max score's absolute value; nan for one seed or a max score of 0. Less is steadier.
-        iterations: first iteration, counted from 1, at which that average reaches the lesser of
-            its own max score and the baseline's. Less is faster.
-    """
-
-    max_score: float
-    relative_spread: float
-    iterations: float
-
-
-NOTHING = Measures(float("nan"), float("nan"), float("nan"))
-
-
-def measures(scores: Floats, level: float = float("inf")) -> Measures:
-    """The paper's three measures of a method.
-
-    Args:
-        scores: (seeds, iterations) smoothed scores.
-        level: the baseline's max score; the method's own where there is none.
-    """
-    average = scores.mean(axis=0)
-    full = first_full(len(average))
-    best = full + int(average[full:].argmax())
-    score = float(average[best])
-    spread = float("nan")
-    if len(scores) > 1 and score != 0:
-        spread = float(100 * scores[:, best].std(ddof=1) / abs(score))
-    return Measures(score, spread, int((average >= min(score, level)).argmax()) + 1)
 
 
 def ratios(method: Measures, baseline: Measures) -> Measures:

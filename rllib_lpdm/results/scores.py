@@ -1,4 +1,7 @@
-"""The paper's score of a run (section 4.2): its returns, smoothed over iterations."""
+"""The paper's scores (section 4.2): returns of a run or of a method's seeds, smoothed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,3 +80,53 @@ def finite(returns: Floats) -> Floats:
         return returns
     before = np.searchsorted(known, np.arange(len(returns)), side="right") - 1
     return returns[known[np.maximum(before, 0)]]
+
+
+def seed_scores(runs: Sequence[Floats]) -> Floats:
+    """The smoothed scores of some runs over the iterations that all of them have.
+
+    Args:
+        runs: (iterations,) raw scores of each seed.
+
+    Returns:
+        (seeds, shortest run's iterations).
+    """
+    length = min(len(returns) for returns in runs)
+    return np.stack([smoothed(returns[:length]) for returns in runs])
+
+
+class Measures(NamedTuple):
+    """What the paper's table says of a method, or the ratios of that to the baseline's.
+
+    Attributes:
+        max_score: maximum over iterations of the smoothed score averaged over seeds, where the
+            smoothing window is full (in runs shorter than the window, anywhere).
+        relative_spread: sample standard deviation over seeds at that iteration, in percent of the
+            max score's absolute value; nan for one seed or a max score of 0. Less is steadier.
+        iterations: first iteration, counted from 1, at which that average reaches the lesser of
+            its own max score and the baseline's. Less is faster.
+    """
+
+    max_score: float
+    relative_spread: float
+    iterations: float
+
+
+NOTHING = Measures(float("nan"), float("nan"), float("nan"))
+
+
+def measures(scores: Floats, level: float = float("inf")) -> Measures:
+    """The paper's three measures of a method.
+
+    Args:
+        scores: (seeds, iterations) smoothed scores.
+        level: the baseline's max score; the method's own where there is none.
+    """
+    average = scores.mean(axis=0)
+    full = first_full(len(average))
+    best = full + int(average[full:].argmax())
+    score = float(average[best])
+    spread = float("nan")
+    if len(scores) > 1 and score != 0:
+        spread = float(100 * scores[:, best].std(ddof=1) / abs(score))
+    return Measures(score, spread, int((average >= min(score, level)).argmax()) + 1)

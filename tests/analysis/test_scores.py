@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from rllib_lpdm.analysis.paper import in_paper_order, published
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import Place, grouped, score_rows, speed_rows
 from rllib_lpdm.analysis.statistics import NOTHING, Measures, ratios
+from rllib_lpdm.results.paper import in_paper_order, published
 from tests.analysis.cells import cell, seeds
 
 # The ratios to bp that the paper prints for lpdm and lpdm_guided: of max score, spread, iterations.
