@@ -19,13 +19,15 @@ from rllib_lpdm.results.published import read_published, read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"
-GRID, CALIBRATION = PUBLISHED / "grid", PUBLISHED / "calibration"
-SEARCH, TUNED, TWO_RATES = (PUBLISHED / name for name in ("search", "search-tuned", "two-rates"))
-OF_HOPPER = [PUBLISHED / f"search-hopper{which}" for which in ("", "-tuned", "-end")]
-APPENDICES = sorted(PUBLISHED.glob("appendix_*"))
-READINGS, UNSCALED = PUBLISHED / "readings", PUBLISHED / "grid-unscaled"
-GRID_FIRST, GRID_STEPS = PUBLISHED / "grid-first", PUBLISHED / "grid-steps"
-FOLDERS = sorted(path for path in PUBLISHED.iterdir() if path.is_dir() and path.name[0] != "_")
+CALIBRATION = PUBLISHED / "calibration"
+WITHIN = PUBLISHED / "within-episode"  # runs whose returns were normalised within an episode
+GRID = WITHIN / "grid"
+SEARCH, TUNED, TWO_RATES = (WITHIN / name for name in ("search", "search-tuned", "two-rates"))
+OF_HOPPER = [WITHIN / f"search-hopper{which}" for which in ("", "-tuned", "-end")]
+APPENDICES = sorted(path for path in WITHIN.glob("appendix_*") if path.is_dir())
+READINGS, UNSCALED = WITHIN / "readings", WITHIN / "grid-unscaled"
+GRID_FIRST, GRID_STEPS = WITHIN / "grid-first", WITHIN / "grid-steps"
+FOLDERS = sorted(path.parent for path in PUBLISHED.rglob("runs.jsonl"))
 ALGORITHMS = "reinforce", "reinforce_baseline", "ppo"
 METHODS = "bp", "lpdm", "lpdm_guided", "frozen"
 WITH_FROZEN = f"methods=[{', '.join(METHODS)}]"
@@ -73,7 +75,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
     ],
 )
 def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, file, changes):
-    experiment = load_experiment(ROOT / "tune_configs" / file, changes)
+    experiment = load_experiment(WITHIN / file, changes)
     cells = {cell.name: cell for cell in experiment.cells()}
     for name, run in read_runs(folder).items():
         settings = own_settings(run.algorithm, run.settings)
@@ -101,10 +103,11 @@ def test_the_documentation_shows_the_reports_of_what_is_published():
 
 def test_the_documentation_shows_which_reading_is_closest_to_all_columns(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    assert report.main(["published/grid", "published/grid-unscaled", "--distances"]) == 0
+    grid, unscaled = (str(folder.relative_to(ROOT)) for folder in (GRID, UNSCALED))
+    assert report.main([grid, unscaled, "--distances"]) == 0
     _, lines = capsys.readouterr().out.strip().split("\n\n")
     assert lines in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert report.main(["published/grid", "--distances"]) == 0
+    assert report.main([grid, "--distances"]) == 0
     _, lines = capsys.readouterr().out.strip().split("\n\n")
     assert lines in (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
 

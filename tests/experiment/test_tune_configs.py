@@ -89,14 +89,6 @@ def test_the_grid_is_eight_environments_three_algorithms_three_methods_and_ten_s
     assert [cell.seed for cell in grid] == [seed for seed in range(10) for _ in range(72)]
 
 
-def test_the_grid_by_steps_is_the_grid_but_for_512_steps_an_iteration_of_ppo(grid):
-    by_steps = load_experiment(CONFIGS / "grid_steps.yaml").cells()
-    assert [cell.name for cell in by_steps] == [cell.name for cell in grid]
-    for cell, of_grid in zip(by_steps, grid, strict=True):
-        changed = {"steps_per_iteration": 512} if cell.algorithm == "ppo" else {}
-        assert cell.settings.of_training() == of_grid.settings.of_training() | changed
-
-
 def test_the_quickstart_is_six_cells_of_cartpole():
     names = {cell.name for cell in load_experiment(CONFIGS / "quickstart.yaml").cells()}
     assert names == {
