@@ -1,6 +1,7 @@
 """One cell from its first iteration to its last, in whatever process it runs."""
 
 import datetime
+import errno
 import math
 import os
 import re
@@ -9,7 +10,8 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,13 @@ from rllib_lpdm.results.checkpoints import (
     save_checkpoint,
 )
 from rllib_lpdm.results.iterations import IterationWriter
+from rllib_lpdm.results.messages import described
 from rllib_lpdm.results.record import Failure, RunRecord, Status
 from rllib_lpdm.results.remote import RemoteCell
 from rllib_lpdm.results.scores import finite, smoothed
 from rllib_lpdm.results.storage import is_remote
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def quiet_environments() -> None:
@@ -100,7 +105,8 @@ class CellRun:
 
     def _start(self) -> None:
         drop_unfinished_checkpoints(self.folder)
-        self._algo = algorithm_config(self.cell).build_algo()
+        with _without_our_files():
+            self._algo = algorithm_config(self.cell).build_algo()
         checkpoint = newest_checkpoint(self.folder)
         if checkpoint is not None:
             _restore(self._algo, checkpoint[0])
@@ -164,7 +170,8 @@ class CellRun:
 
     def _train(self) -> None:
         assert self._log is not None
-        self.algo.train()
+        with _without_our_files():
+            self.algo.train()
         rows = self.algo.iteration_rows
         self._check_owner()
         self._log.append(rows)
@@ -290,6 +297,20 @@ def given_up(run: RunRecord, retries: int) -> bool:
 def _frames(failure: Failure) -> list[str]:
     """The lines of a traceback that say where it passed; the message may hold an address."""
     return re.findall(r'^ *File ".*', failure.error, re.MULTILINE)
+
+
+@contextmanager
+def _without_our_files() -> Iterator[None]:
+    """Raises a disk error as another, because it is not about the files of a cell.
+
+    A disk error about those ends the whole run.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise RuntimeError(f"the environment raised {described(error)}") from error
 
 
 def _check_learning(rows: Sequence[Mapping[str, float]]) -> None:

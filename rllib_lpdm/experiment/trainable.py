@@ -1,19 +1,16 @@
 """What a trial of Ray Tune does: one cell, and then perhaps another in the same process."""
 
-import errno
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from rllib_lpdm.experiment.cell import CellRun, quiet_environments
+from rllib_lpdm.experiment.cell import DISK_ERRORS, CellRun, quiet_environments
 from rllib_lpdm.experiment.resources import report_interval
 from rllib_lpdm.experiment.spec import Cell
 from rllib_lpdm.results.messages import described
 from rllib_lpdm.results.storage import is_remote
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class CellTrainable(tune.Trainable):

@@ -1,5 +1,6 @@
 """Environments and trials that give trouble, for processes that Ray starts."""
 
+import errno
 import os
 import sys
 
@@ -41,6 +42,10 @@ def exit_then_raise(before):
 
 def always_raise(before):
     raise RuntimeError(f"the physics broke at {object()}")  # with another address each time
+
+
+def find_no_room(before):
+    raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/cache")
 
 
 def raise_then_behave(before):

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from rllib_lpdm.experiment import runner
-from rllib_lpdm.experiment.cell import given_up, new_record, with_failure
+from rllib_lpdm.experiment.cell import CellRun, given_up, new_record, with_failure
 from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.experiment.trials import run_trials
+from rllib_lpdm.results.record import RunRecord
 from tests.experiment import unruly
 from tests.experiment.files import read_run, write
 from tests.experiment.survival.runs import HERE, SETTINGS, run_here
@@ -22,11 +23,11 @@ TROUBLES = {
     "Breaks-v0": (30, unruly.exit_then_raise),
     "Recovers-v0": (1000, unruly.raise_then_behave),
     "Absent-v0": (0, unruly.behave),
-    "Repeats-v0": (30, unruly.always_raise),
+    "Roomless-v0": (30, unruly.find_no_room),
 }
 OWN_SETTINGS = {
     "Absent-v0": {"retries": 0},
-    "Repeats-v0": {"retries": 5},
+    "Roomless-v0": {"retries": 0},
     "Diverges-v0": {"lr": 1e38},
 }
 
@@ -95,11 +96,25 @@ def test_a_cell_that_always_fails_is_tried_again_as_often_as_was_said_and_listed
     assert f"{name} is started again: its process was lost" in failing.output
 
 
-def test_an_error_that_repeats_itself_at_the_same_place_is_tried_no_third_time(failing):
-    assert failing.calls["calls-Repeats-v0"] == 2
-    failures = read_run(failing.folder["Repeats-v0"])["failures"]
-    assert [failure["iteration"] for failure in failures] == [0, 0]
-    assert "RuntimeError: the physics broke" in ending_line(failing, "Repeats-v0")
+def test_an_error_that_repeats_itself_at_the_same_place_is_tried_no_third_time(tmp_path):
+    unruly.register("Repeats-v0", 300, unruly.always_raise, tmp_path / "calls")
+    settings = CellSettings(hidden_sizes=(4,), iterations_per_report=2, checkpoint_interval=9)
+    cell = Cell("Repeats-v0", "reinforce", "bp", 0, settings)
+    for attempt in range(2):
+        trial = CellRun(cell, tmp_path / cell.name, "")
+        with pytest.raises(RuntimeError, match="the physics broke"):
+            trial.step(seconds=60)
+        trial.close()
+        assert given_up(RunRecord.read(tmp_path / cell.name), retries=5) == (attempt == 1)
+    first, second = read_run(tmp_path / cell.name)["failures"]
+    assert first["iteration"] == second["iteration"] > 0
+    assert first["error"] != second["error"]  # an address in it is another
+
+
+def test_an_environment_whose_own_disk_is_full_fails_alone(failing):
+    reason = ending_line(failing, "Roomless-v0")
+    assert reason.startswith("RuntimeError: the environment raised OSError: [Errno 28] No space")
+    assert "cannot be written any more" not in failing.output
 
 
 def failed_at(*places):
