@@ -5,13 +5,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 import gymnasium as gym
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rllib_lpdm.results.layout import MIB
 from rllib_lpdm.results.messages import unknown_name
 
 # Those that data can describe, and that keep nothing from one episode to the next: an episode is
@@ -36,6 +37,7 @@ WRAPPERS = (
     "TimeAwareObservation",
 )
 FOREIGN = ("GymV21Environment-v0", "GymV26Environment-v0")  # shimmy's, of the gym before gymnasium
+MODEL, MOST_OF_MODEL = "xml_file", 64 * MIB  # an argument of MuJoCo's, and bytes of its file
 OF_MAKE = ("id", "max_episode_steps", "disable_env_checker")  # gym.make's own arguments
 
 
@@ -151,13 +153,29 @@ class EnvironmentSpec(_Described):
         return self.max_episode_steps or gym.registry[self.id].max_episode_steps
 
     def make(self, **kwargs: Any) -> gym.Env:
-        """The environment; keyword arguments are added to its own."""
+        """The environment; keyword arguments are added to its own.
+
+        Raises:
+            ValueError: an argument names a file that might keep its reader for ever.
+        """
+        _check_files(self.kwargs)
         limit = self.max_episode_steps
         steps = {} if limit is None else {"max_episode_steps": limit}
         env = gym.make(self.id, disable_env_checker=True, **steps, **(self.kwargs | kwargs))
         for wrapper in self.wrappers:
             env = getattr(gym.wrappers, wrapper.name)(env, **wrapper.kwargs)
         return env
+
+
+def _check_files(kwargs: Mapping[str, Any]) -> None:
+    for name, value in kwargs.items():
+        path = os.path.expanduser(value) if isinstance(value, str) else ""
+        if os.path.isdir(path) or not os.path.exists(path):
+            continue
+        if not os.path.isfile(path):
+            raise ValueError(f"kwargs.{name}: {path} is not a regular file")
+        if name == MODEL and os.path.getsize(path) > MOST_OF_MODEL:
+            raise ValueError(f"kwargs.{name}: {path} is longer than {MOST_OF_MODEL} bytes")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_lpdm.results.checkpoints import checkpoints, read_arrays
-from rllib_lpdm.results.layout import WEIGHTS_FILE
+from rllib_lpdm.results.layout import MIB, MOST_BYTES, WEIGHTS_FILE
 from rllib_lpdm.results.messages import one_line
 
 Array = NDArray[Any]
 
 MINARI_FILE = Path("data") / "main_data.hdf5"
 OBSERVATIONS = "observations"
+MOST_RECORDED = 4096 * MIB  # bytes of recorded observations
 
 
 class HasShape(Protocol):
@@ -111,7 +112,7 @@ def recorded_observations(source: str | Path) -> Array:
     if os.path.isdir(path):
         parts = list(_minari_observations(path))
     elif os.path.isfile(path):
-        arrays = _arrays(path, "pretrain_from")
+        arrays = _arrays(path, "pretrain_from", MOST_RECORDED)
         if OBSERVATIONS not in arrays:
             raise ValueError(
                 f"pretrain_from: {path} has no array {OBSERVATIONS!r}; write it with "
@@ -171,17 +172,21 @@ def _minari_observations(folder: Path) -> Iterator[Array]:
         ) from None
     try:
         with h5py.File(file, "r") as data:
-            for name in sorted(data, key=lambda name: int(name.rpartition("_")[2])):
-                observations = data[name][OBSERVATIONS]
+            names = sorted(data, key=lambda name: int(name.rpartition("_")[2]))
+            episodes = {name: data[name][OBSERVATIONS] for name in names}
+            for name, observations in episodes.items():
                 if not isinstance(observations, h5py.Dataset):
                     raise ValueError(f"{name} has several kinds of observations")
+            if sum(observations.nbytes for observations in episodes.values()) > MOST_RECORDED:
+                raise ValueError(f"it unpacks to more than {MOST_RECORDED} bytes")
+            for observations in episodes.values():
                 yield observations[()]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"pretrain_from: {file} cannot be read: {error}") from None
 
 
-def _arrays(path: Path, setting: str) -> dict[str, Array]:
+def _arrays(path: Path, setting: str, limit: int = MOST_BYTES[WEIGHTS_FILE]) -> dict[str, Array]:
     try:
-        return read_arrays(path)
+        return read_arrays(path, limit)
     except (OSError, ValueError) as error:
         raise ValueError(f"{setting}: {path} cannot be read: {one_line(error)}") from None

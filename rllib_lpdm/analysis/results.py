@@ -17,6 +17,7 @@ from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import is_published, read_published
 from rllib_lpdm.results.record import RecordError, RunRecord
 from rllib_lpdm.results.scores import Floats, finite
+from rllib_lpdm.results.storage import read_file
 
 MOST_CROSSED = 20  # combinations for every cell that is there, where no plan is
 
@@ -146,7 +147,7 @@ def _read_cell(folder: Path, wanted: Callable[[str], bool]) -> tuple[CellResult 
         }
         return None, [said[run.status]] if run.status in said else []
     try:
-        content = (folder / ITERATIONS_FILE).read_bytes()
+        content = read_file(folder / ITERATIONS_FILE)
         columns, notes = _finite(read_columns(content, wanted))
     except (OSError, ValueError) as error:
         return None, [f"{ITERATIONS_FILE} cannot be read ({one_line(error, 200)}); left out"]

@@ -12,6 +12,7 @@ from rllib_lpdm.analysis.claims import LOCOMOTION, Finding
 from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.scores import Place, Score, Speed, grouped
 from rllib_lpdm.analysis.statistics import end_score, measures
+from rllib_lpdm.results.messages import inert
 
 Record = dict[str, str | float]
 
@@ -184,8 +185,9 @@ def claims_markdown(found: Sequence[Finding]) -> str:
 
 
 def csv_text(records: Sequence[Record]) -> str:
-    """Records as CSV; a field without a figure is empty."""
-    return str(pd.DataFrame(records).to_csv(index=False, lineterminator="\n"))
+    """Records as CSV; a field without a figure is empty, and none is a spreadsheet's formula."""
+    rows = [{name: inert(value) for name, value in record.items()} for record in records]
+    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
 @dataclass(frozen=True)

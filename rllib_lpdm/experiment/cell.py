@@ -39,7 +39,7 @@ from rllib_lpdm.results.messages import described
 from rllib_lpdm.results.record import Failure, RunRecord, Status
 from rllib_lpdm.results.remote import RemoteCell
 from rllib_lpdm.results.scores import finite, smoothed
-from rllib_lpdm.results.storage import is_remote
+from rllib_lpdm.results.storage import drop_unfinished_files, is_remote
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -105,6 +105,7 @@ class CellRun:
 
     def _start(self) -> None:
         drop_unfinished_checkpoints(self.folder)
+        drop_unfinished_files(self.folder)
         with _without_our_files():
             self._algo = algorithm_config(self.cell).build_algo()
         checkpoint = newest_checkpoint(self.folder)
@@ -325,6 +326,9 @@ def _check_learning(rows: Sequence[Mapping[str, float]]) -> None:
 
 def _restore(algo: LocalAlgorithm, checkpoint: Path) -> None:
     try:
+        for path in checkpoint.rglob("*"):
+            if not (path.is_file() or path.is_dir()):  # it might keep its reader for ever
+                raise OSError(f"{path} is not a regular file")
         algo.restore_from_path(checkpoint)
     except Exception as error:
         raise ValueError(

@@ -3,12 +3,11 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 from pydantic import ValidationError
 
 from rllib_lpdm.experiment.spec import (
@@ -35,7 +34,7 @@ from rllib_lpdm.results.layout import (
 from rllib_lpdm.results.messages import fault
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
-from rllib_lpdm.results.storage import is_remote
+from rllib_lpdm.results.storage import StorageError, drop_unfinished_files, is_remote, locked
 
 # What is in the folder besides cells.
 OURS = (PLAN_FILE, WANDB, REPORT_FOLDER, SEARCH_FILE, TUNED_FILE)
@@ -55,8 +54,7 @@ def prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[list[Pa
         ExperimentError: it holds something, and nothing was asked for; or it is not an experiment's
             folder, so that overwriting it would delete something else; or another run uses it.
     """
-    lock = None
-    try:
+    with ExitStack() as until_the_end:
         with _disk_errors_explained(folder):
             existing = _entries(folder)
             if existing and not (resume or overwrite):
@@ -64,13 +62,13 @@ def prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[list[Pa
                     f"{folder} exists: --resume continues it, --overwrite deletes it first"
                 )
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder)
+            until_the_end.enter_context(locked(folder))
+            if not is_remote(folder):
+                drop_unfinished_files(folder)
+                existing = _entries(folder)
             if overwrite:
                 _check_deletable(folder, existing)
         yield existing if overwrite else []
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 @contextmanager
@@ -79,6 +77,8 @@ def _disk_errors_explained(folder: Path) -> Iterator[None]:
         yield
     except ExperimentError:
         raise
+    except StorageError as error:
+        raise ExperimentError(str(error)) from None
     except Exception as error:  # behind a URL, of any class
         if not isinstance(error, OSError) and not is_remote(folder):
             raise
@@ -123,22 +123,6 @@ def _is_cell(entry: Path) -> bool:
         return False
     names = [file.name for file in entry.iterdir()]
     return RUN_FILE in names or (bool(names) and all(n.startswith(f".{RUN_FILE}.") for n in names))
-
-
-def _locked(folder: Path) -> Any:
-    """A lock that ends with this process; none where the file system knows no locks."""
-    if is_remote(folder):
-        return None
-    lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise ExperimentError(
-            f"{folder} is in use by another run; wait for it or stop it"
-        ) from None
-    except NotImplementedError:
-        return None
-    return lock
 
 
 def write_plan(folder: Path, experiment: Experiment, planned: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from rllib_lpdm.experiment.spec import ExperimentError
 from rllib_lpdm.results.messages import one_line, shown
+from rllib_lpdm.results.storage import read_file
 
 MAX_BYTES = 100_000  # of an experiment file; the longest here has 1500
 
@@ -19,15 +20,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ExperimentError: it cannot be read, is too long, or is no YAML mapping.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        text = data.decode("utf-8")
+        text = read_file(path, MAX_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise ExperimentError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise ExperimentError(f"{path}: cannot be read: {error}") from None
-    if len(data) > MAX_BYTES:
-        raise ExperimentError(f"{path}: is longer than {MAX_BYTES} bytes")
     try:
         content = parse_yaml(text)
     except ValueError as error:

@@ -25,6 +25,7 @@ from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, cell_folders
 from rllib_lpdm.results.messages import fault, no_folder, one_line, shown, unknown_name
 from rllib_lpdm.results.record import RecordError, RunRecord
+from rllib_lpdm.results.storage import read_file
 
 Array = NDArray[Any]
 CheckpointName = Literal["best", "last"]
@@ -171,7 +172,7 @@ def _choose(folder: Path, checkpoint: CheckpointName, status: str) -> tuple[int,
 def _returns(file: Path) -> list[float]:
     """Mean episode return of every iteration; a row that is being written is left out."""
     try:
-        columns = read_columns(file.read_bytes())
+        columns = read_columns(read_file(file))
     except ValueError:
         raise EvaluationError(
             f"{file} is damaged, so the best checkpoint is not known; --checkpoint last does "

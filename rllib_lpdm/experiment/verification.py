@@ -26,6 +26,7 @@ from rllib_lpdm.results.published import (
 )
 from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
 from rllib_lpdm.results.scores import finite, first_full, smoothed
+from rllib_lpdm.results.storage import read_file
 
 Array = NDArray[Any]
 NOT_COMPARED = "seconds"  # the only column that differs from run to run
@@ -121,7 +122,7 @@ def recorded_cells(folder: Path) -> tuple[list[Recorded], dict[str, str]]:
 
 def _of_folder(folder: Path, run: RunRecord) -> Recorded:
     def read() -> Mapping[str, Array]:
-        return read_columns((folder / ITERATIONS_FILE).read_bytes(), lambda column: True)
+        return read_columns(read_file(folder / ITERATIONS_FILE), lambda column: True)
 
     return Recorded(run, folder / RUN_FILE, read)
 

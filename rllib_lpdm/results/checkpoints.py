@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from rllib_lpdm.results.layout import (
     CHECKPOINTS,
+    MOST_BYTES,
     WEIGHTS_FILE,
     checkpoint_iteration,
     checkpoint_name,
 )
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.scores import finite, smoothed
+from rllib_lpdm.results.storage import open_file
 
 
 class Trained(Protocol):
@@ -100,19 +103,28 @@ def save_checkpoint(
     return final
 
 
-def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(file: Path, limit: int = MOST_BYTES[WEIGHTS_FILE]) -> dict[str, NDArray[Any]]:
     """The arrays of an ``.npz`` archive by name; one that would need unpickling is refused.
+
+    Args:
+        file: the archive.
+        limit: bytes that it may have, packed and unpacked.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is anything else than an archive of plain arrays.
     """
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array, not an .npz archive of named ones")
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with open_file(file, limit) as packed:
+            if not zipfile.is_zipfile(packed):
+                raise ValueError("it is one array or no arrays, not an .npz archive of named ones")
+            with zipfile.ZipFile(packed) as archive:
+                declared = sum(member.file_size for member in archive.infolist())
+            if declared > limit:
+                raise ValueError(f"it unpacks to {declared} bytes, more than {limit}")
+            packed.seek(0)
+            with np.load(packed, allow_pickle=False) as arrays_by_name:
+                arrays = dict(arrays_by_name)
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged archive raises whatever its layers meet

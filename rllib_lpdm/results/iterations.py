@@ -12,7 +12,7 @@ import pyarrow.csv
 from rllib_lpdm.results.layout import ITERATIONS_FILE
 from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.scores import Floats
-from rllib_lpdm.results.storage import write_whole
+from rllib_lpdm.results.storage import open_file, read_file, write_whole
 
 RETURN = "episode_return"
 LENGTH = "episode_length"
@@ -87,7 +87,7 @@ class IterationWriter:
 
     def __init__(self, folder: Path, done: int = 0) -> None:
         path = folder / ITERATIONS_FILE
-        lines = path.read_bytes().splitlines(keepends=True) if done and path.exists() else []
+        lines = read_file(path).splitlines(keepends=True) if done and path.exists() else []
         kept = [line for line in lines[: done + 1] if line.endswith(b"\n")]
         way_out = "delete the cell's folder to run it again"
         if done and len(kept) != done + 1:
@@ -188,6 +188,6 @@ class Follower:
 
     def _read(self) -> bytes:
         """From the last line that was read to the end."""
-        with self._path.open("rb") as file:
+        with open_file(self._path) as file:
             file.seek(self._end - len(self._last_line))
             return file.read()

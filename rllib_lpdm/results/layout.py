@@ -22,6 +22,17 @@ PUBLISHED_RUNS, PUBLISHED_SCORES, PUBLISHED_VERSIONS, PUBLISHED_SUMS, PUBLISHED_
     *("runs.jsonl", "scores.csv", "versions.txt", "SHA256SUMS", "curves"),
 )
 SEARCH_FILE, TUNED_FILE = "search.json", "tuned.yaml"
+MIB = 2**20
+# A file that is longer is not read. These are far above what the largest runs write.
+MOST_BYTES = {
+    RUN_FILE: 16 * MIB,
+    PLAN_FILE: 64 * MIB,
+    SEARCH_FILE: 256 * MIB,
+    ITERATIONS_FILE: 512 * MIB,
+    WEIGHTS_FILE: 2048 * MIB,
+    PUBLISHED_RUNS: 512 * MIB,
+    PUBLISHED_CURVES: 1024 * MIB,  # of one environment
+}
 
 
 def checkpoint_name(iteration: int) -> str:

@@ -24,6 +24,20 @@ def one_line(text: object, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
+def inert(value: object) -> object:
+    """A value for a CSV file, of which a spreadsheet computes nothing.
+
+    Text that would be a formula there gets an apostrophe before it; a number stays as it is.
+    """
+    if not isinstance(value, str) or value[:1] not in tuple("=+-@\t\r"):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
 def described(error: BaseException) -> str:
     """An error's class and message on one line."""
     return f"{type(error).__name__}: {one_line(str(error), 1000)}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rllib_lpdm.results.layout import PLAN_FILE
 from rllib_lpdm.results.messages import one_line
-from rllib_lpdm.results.storage import write_whole
+from rllib_lpdm.results.storage import read_file, write_whole
 
 
 class Plan(NamedTuple):
@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     def read(cls, folder: Path) -> "Plan":
         """The plan of an experiment's folder, whoever wrote it."""
         try:
-            content = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+            content = json.loads(read_file(folder / PLAN_FILE).decode("utf-8"))
             cells = content.get("cells")
             names = None if cells is None else [one_line(name) for name in cells]
             return cls(names, content.get("throwaway") is True)

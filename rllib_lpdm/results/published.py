@@ -10,19 +10,21 @@
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.iterations import LENGTH, RETURN, read_columns
 from rllib_lpdm.results.layout import (
     ITERATIONS_FILE,
+    MOST_BYTES,
     PLAN_FILE,
     PUBLISHED_CURVES,
     PUBLISHED_RUNS,
@@ -32,12 +34,17 @@ from rllib_lpdm.results.layout import (
     SEARCH_FILE,
     cell_folders,
 )
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import inert, one_line, shown
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.scores import Floats, end_score, finite, first_full, max_score, smoothed
 from rllib_lpdm.results.search import SearchRecord
-from rllib_lpdm.results.storage import write_whole
+from rllib_lpdm.results.storage import (
+    drop_unfinished_files,
+    locked,
+    read_file,
+    write_whole,
+)
 
 COLUMNS = {  # besides distance_error of each layer
     "iteration": "int32",
@@ -50,6 +57,10 @@ _COUNTERS = "iteration", "env_steps"  # which differ little from row to row
 # Further digits of a duration are noise, and of a distance error no report shows them; with all
 # of them files are up to half larger.
 _SIGNIFICANT_BITS = {"seconds": 9, "distance_error": 12}
+MOST_NUMBERS = 2**27  # of one environment's curves
+PATIENCE = 30.0  # seconds that a call waits for another one
+# What a cell of the same name has in common with the published one.
+_SAME = ("environment", "environment_spec", "algorithm", "method", "variant", "seed", "settings")
 _OF_ONE_MACHINE = {"process", "session", "run_id", "failures", "checkpoints"}
 
 Cells = dict[str, tuple[RunRecord, dict[str, Floats]]]
@@ -74,7 +85,7 @@ def read_runs(folder: Path) -> dict[str, RunRecord]:
     path = folder / PUBLISHED_RUNS
     records = (
         RunRecord.parse(line, f"line {number} of {path}")
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
+        for number, line in enumerate(read_file(path).splitlines(), start=1)
     )
     return {record.cell: record for record in records}
 
@@ -93,10 +104,9 @@ def read_published(folder: Path) -> Cells:
     """
     runs = read_runs(folder)
     curves: dict[str, dict[str, Floats]] = {}
-    for environment in dict.fromkeys(run.environment for run in runs.values()):
-        path = _curves_file(folder, environment)
+    for path in dict.fromkeys(_curves_file(folder, run.environment) for run in runs.values()):
         try:
-            table = pd.read_parquet(pa.BufferReader(path.read_bytes()))
+            table = _read_table(path)
             for cell, rows in table.groupby("cell", sort=False, observed=True):
                 columns = rows.drop(columns="cell")
                 absent = [
@@ -106,7 +116,7 @@ def read_published(folder: Path) -> Cells:
                 curves[str(cell)] = {
                     str(name): column.to_numpy("float64") for name, column in columns.items()
                 }
-        except (FileNotFoundError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError) as error:
             raise PublishedError(f"{path} is missing or damaged ({one_line(error)})") from None
     lost = [name for name in runs if name not in curves]
     if lost:
@@ -115,8 +125,36 @@ def read_published(folder: Path) -> Cells:
     return {name: (run, curves[name]) for name, run in runs.items()}
 
 
+def _read_table(path: Path) -> pd.DataFrame:
+    """The table in a file, unless the file says that it is no table of curves, or too large.
+
+    Raises:
+        OSError, ValueError: why there is none.
+    """
+    most = MOST_BYTES[PUBLISHED_CURVES]
+    content = pa.BufferReader(read_file(path, most))
+    about = pq.read_metadata(content)
+    kinds = {about.schema.column(i).path: about.schema.column(i) for i in range(about.num_columns)}
+    for name, kind in kinds.items():
+        if kind.max_repetition_level or (kind.physical_type == "BYTE_ARRAY") != (name == "cell"):
+            raise ValueError(f"column {shown(name)} holds other values than a table of curves")
+    if "cell" not in kinds:
+        raise ValueError("it has no column cell")
+    groups = [about.row_group(i) for i in range(about.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows * max(about.num_columns, len(COLUMNS)) > MOST_NUMBERS:
+        raise ValueError(f"{rows} rows are more than {MOST_NUMBERS} numbers")
+    if sum(group.total_byte_size for group in groups) > most:
+        raise ValueError(f"it unpacks to more than {most} bytes")
+    # A file can name each cell once, however many rows the cell has; in memory, too.
+    return pq.read_table(content, read_dictionary=["cell"]).to_pandas()
+
+
 def publish(folder: Path, into: Path) -> tuple[int, int]:
     """Adds an experiment's finished cells to published ones, and writes every file anew.
+
+    Everything is checked before the first file is written. A call waits for another one on the
+    same folder, and deletes the temporary files of one that was killed.
 
     Args:
         folder: an experiment's folder.
@@ -127,31 +165,79 @@ def publish(folder: Path, into: Path) -> tuple[int, int]:
 
     Raises:
         OSError: a file cannot be read or written.
-        PublishedError: a cell is published already with other settings, or nothing is finished.
+        PublishedError: a cell is published already with other settings or lacks something, nothing
+            is finished, or the published folder is a link.
         RecordError: a record is damaged.
+        StorageError: another call takes too long.
     """
-    cells = read_published(into) if is_published(into) else {}
-    before = len(cells)
+    for place in (into, into / PUBLISHED_CURVES):
+        if place.is_symlink():
+            raise PublishedError(
+                f"{place} is a link, and nothing is published through one; delete it, or choose "
+                "another folder"
+            )
+    added = _unpublished(folder, into)
+    search = SearchRecord.read(folder)
+    (into / PUBLISHED_CURVES).mkdir(parents=True, exist_ok=True)
+    with locked(into, PATIENCE):
+        for place in (into, into / PUBLISHED_CURVES):
+            drop_unfinished_files(place)
+        cells = read_published(into) if is_published(into) else {}
+        for run, columns in cells.values():
+            _check_columns(_curves_file(into, run.environment), columns)
+        before = len(cells)
+        for name, cell in added.items():  # which another call may have added by now
+            _check_same(into, cells.setdefault(name, cell)[0], cell[0])
+        planned = [name for place in (into, folder) for name in Plan.read(place).cells or []]
+        _write(into, dict(sorted(cells.items())), sorted({*planned, *cells}), search)
+    return len(cells) - before, len(cells)
+
+
+def _unpublished(folder: Path, into: Path) -> Cells:
+    """The finished cells of an experiment that are not published yet."""
+    published = read_runs(into) if is_published(into) else {}
+    added: Cells = {}
     for path in cell_folders(folder):
         run = RunRecord.read(path)
         if run is None or run.status != "finished":
             continue
-        if run.cell not in cells:
-            content = (path / ITERATIONS_FILE).read_bytes()
-            cells[run.cell] = run, read_columns(content, _is_published)
-        elif cells[run.cell][0].settings != run.settings:
-            raise PublishedError(
-                f"{into} holds {run.cell} with other settings; publish into another folder"
-            )
-    if not cells:
+        for known in (published.get(run.cell), added.get(run.cell, (None,))[0]):
+            if known is not None:
+                _check_same(into, known, run)
+        # Of a cell and its copy, the one whose folder has the cell's own name is published.
+        if run.cell not in published and (run.cell not in added or path.name == run.cell):
+            file = path / ITERATIONS_FILE
+            try:
+                columns = read_columns(read_file(file), _is_published)
+            except (OSError, ValueError) as error:
+                raise PublishedError(f"{file} cannot be read ({one_line(error)})") from None
+            _check_columns(file, columns)
+            added[run.cell] = run, columns
+    if not (added or published):
         raise PublishedError(f"{folder} has no finished cell")
-    search = SearchRecord.read(folder)
-    if search is not None:
-        into.mkdir(parents=True, exist_ok=True)
-        search.write(into)
-    planned = [name for place in (into, folder) for name in Plan.read(place).cells or []]
-    _write(into, dict(sorted(cells.items())), sorted({*planned, *cells}))
-    return len(cells) - before, len(cells)
+    return added
+
+
+def _check_same(into: Path, known: RunRecord, run: RunRecord) -> None:
+    changed = [name for name in _SAME if getattr(known, name) != getattr(run, name)]
+    if changed:
+        raise PublishedError(
+            f"{into} holds {run.cell} with other {', '.join(changed)}; publish into another folder"
+        )
+
+
+def _check_columns(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Raises PublishedError unless a cell has what a published one has."""
+    if not columns:
+        raise PublishedError(f"{file} has no rows")
+    for name in COLUMNS:
+        if name not in columns:
+            raise PublishedError(f"{file} has no column {name}")
+    for name in _COUNTERS:
+        if not np.isfinite(columns[name]).all():
+            raise PublishedError(f"{file}: {name} has values that are not finite")
+    if not np.isfinite(columns[RETURN]).any():
+        raise PublishedError(f"{file}: no {RETURN} is a finite number")
 
 
 def as_published(column: str, values: NDArray[Any]) -> NDArray[Any]:
@@ -181,56 +267,62 @@ def _curves_file(folder: Path, environment: str) -> Path:
     return folder / PUBLISHED_CURVES / f"{environment.replace('/', '-')}.parquet"
 
 
-def _write(into: Path, cells: Cells, planned: Iterable[str]) -> None:
-    (into / PUBLISHED_CURVES).mkdir(parents=True, exist_ok=True)
-    Plan(list(planned)).write(into)
+def _write(into: Path, cells: Cells, planned: Iterable[str], search: SearchRecord | None) -> None:
     kept = {
         name: (run, {column: as_published(column, values) for column, values in columns.items()})
         for name, (run, columns) in cells.items()
     }
-    for environment in dict.fromkeys(run.environment for run, _ in kept.values()):
-        tables = [
-            pd.DataFrame(columns)
-            for run, columns in kept.values()
-            if run.environment == environment
-        ]
-        names = [name for name, (run, _) in kept.items() if run.environment == environment]
-        table = pd.concat(tables, keys=names, names=["cell"]).reset_index("cell")
-        floats = [str(name) for name, kind in table.dtypes.items() if kind == "float32"]
-        content = table.to_parquet(
-            index=False,
-            compression="zstd",
-            compression_level=19,
-            use_dictionary=["cell"],
-            column_encoding={
-                **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
-                **dict.fromkeys(_COUNTERS, "DELTA_BINARY_PACKED"),
-            },
-        )
-        write_whole(_curves_file(into, environment), content)
-    lines = (
+    contents: dict[Path, bytes] = {}
+    # Environments whose names differ in marks alone, as ALE/Pong-v5 and ALE-Pong-v5, share a file.
+    for path in dict.fromkeys(_curves_file(into, run.environment) for run, _ in kept.values()):
+        tables = {
+            name: pd.DataFrame(columns)
+            for name, (run, columns) in kept.items()
+            if _curves_file(into, run.environment) == path
+        }
+        contents[path] = _parquet(pd.concat(tables, names=["cell"]).reset_index("cell"))
+    contents[into / PUBLISHED_RUNS] = _lines(
         json.dumps(run.model_dump(mode="json", exclude_unset=True, exclude=_OF_ONE_MACHINE))
         for run, _ in kept.values()
     )
-    _write_lines(into / PUBLISHED_RUNS, lines)
     scores = pd.DataFrame([_scores(run, columns) for run, columns in kept.values()])
-    write_whole(into / PUBLISHED_SCORES, scores.to_csv(index=False).encode())
+    contents[into / PUBLISHED_SCORES] = scores.to_csv(index=False).encode()
     installed = {(found.name, found.version) for found in importlib.metadata.distributions()}
-    _write_lines(
-        into / PUBLISHED_VERSIONS, (f"{name}=={version}" for name, version in sorted(installed))
+    contents[into / PUBLISHED_VERSIONS] = _lines(
+        f"{name}=={version}" for name, version in sorted(installed)
     )
+    for path, content in contents.items():
+        write_whole(path, content)
+    Plan(list(planned)).write(into)
+    if search is not None:
+        search.write(into)
     files = sorted(path for path in into.rglob("*") if _has_sum(path.relative_to(into)))
-    _write_lines(
-        into / PUBLISHED_SUMS,
-        (
-            f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(into)}"
-            for path in files
-        ),
+    sums = (f"{_sha256(path)}  {path.relative_to(into)}" for path in files if path.is_file())
+    write_whole(into / PUBLISHED_SUMS, _lines(sums))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    floats = [str(name) for name, kind in table.dtypes.items() if kind == "float32"]
+    content: bytes = table.to_parquet(
+        index=False,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=["cell"],
+        column_encoding={
+            **dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+            **dict.fromkeys(_COUNTERS, "DELTA_BINARY_PACKED"),
+        },
     )
+    return content
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _has_sum(path: Path) -> bool:
@@ -244,8 +336,10 @@ def _scores(run: RunRecord, columns: dict[str, NDArray[Any]]) -> dict[str, objec
     returns = finite(columns[RETURN].astype("float64"))
     first = first_full(len(returns))
     return {
-        **{name: getattr(run, name) for name in ("cell", "environment", "algorithm", "method")},
-        "variant": run.variant or "",
+        **{
+            name: inert(getattr(run, name) or "")
+            for name in ("cell", "environment", "algorithm", "method", "variant")
+        },
         "seed": run.seed,
         "iterations": len(returns),
         "env_steps": int(columns["env_steps"][-1]),

@@ -14,9 +14,9 @@ from pydantic import (
     ValidationError,
 )
 
-from rllib_lpdm.results.layout import RUN_FILE, cell_folders, checkpoint_iteration
+from rllib_lpdm.results.layout import MOST_BYTES, RUN_FILE, cell_folders, checkpoint_iteration
 from rllib_lpdm.results.messages import fault, one_line
-from rllib_lpdm.results.storage import is_remote, write_whole
+from rllib_lpdm.results.storage import check_file, is_remote, read_file, write_whole
 
 
 class RecordError(ValueError):
@@ -149,7 +149,7 @@ class RunRecord(BaseModel):
         """
         path = folder / RUN_FILE
         try:
-            content = path.read_bytes()
+            content = read_file(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return cls.parse(content, path)
@@ -195,17 +195,24 @@ def read_runs(folder: Path) -> tuple[dict[str, RunRecord], dict[str, str]]:
 
 
 def _contents(folder: Any) -> dict[str, bytes | OSError]:
+    contents: dict[str, bytes | OSError] = {}
     if is_remote(folder):  # one request for all, because each takes tens of milliseconds
         try:
-            paths = folder.fs.glob(f"{folder.path.rstrip('/')}/*/{RUN_FILE}")
+            about = folder.fs.glob(f"{folder.path.rstrip('/')}/*/{RUN_FILE}", detail=True)
         except FileNotFoundError:  # emptied, or not there yet
-            paths = []
+            about = {}
+        paths = []
+        for path, entry in about.items():
+            try:
+                check_file(path, entry, MOST_BYTES[RUN_FILE])
+                paths.append(path)
+            except OSError as error:
+                contents[path.split("/")[-2]] = error
         found = folder.fs.cat(paths, on_error="omit") if paths else {}
-        return {path.split("/")[-2]: content for path, content in found.items()}
-    contents: dict[str, bytes | OSError] = {}
+        return contents | {path.split("/")[-2]: content for path, content in found.items()}
     for cell in cell_folders(folder):
         try:
-            contents[cell.name] = (cell / RUN_FILE).read_bytes()
+            contents[cell.name] = read_file(cell / RUN_FILE)
         except FileNotFoundError:
             pass  # deleted just now
         except OSError as error:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rllib_lpdm.results.layout import SEARCH_FILE
 from rllib_lpdm.results.messages import fault, one_line
-from rllib_lpdm.results.storage import write_whole
+from rllib_lpdm.results.storage import read_file, write_whole
 
 
 class _Part(BaseModel):
@@ -115,7 +115,7 @@ class SearchRecord(_Part):
         """
         path = folder / SEARCH_FILE
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(json.loads(read_file(path).decode("utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValidationError as error:

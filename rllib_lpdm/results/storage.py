@@ -1,15 +1,24 @@
 """Where results are kept: a folder that every node sees, or a URL behind fsspec (s3://, gs://)."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
+import stat
+import sys
+import time
 import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from upath import UPath
 
+from rllib_lpdm.results.layout import LOCK_FILE, MOST_BYTES
 from rllib_lpdm.results.messages import one_line
+
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 
 
 class StorageError(ValueError):
@@ -62,6 +71,105 @@ def is_remote(folder: Path) -> bool:
     return bool(getattr(folder, "protocol", ""))
 
 
+def open_file(path: Path, limit: int | None = None) -> BinaryIO:
+    """Opens a regular file for reading; a FIFO or a device might keep its reader for ever.
+
+    Args:
+        path: on this machine, or behind a URL.
+        limit: bytes that the file may have; None for the limit of its name.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, is not regular, or is too long.
+    """
+    limit = MOST_BYTES[path.name] if limit is None else limit
+    if is_remote(path):
+        remote: Any = path
+        check_file(path, remote.fs.info(remote.path), limit)
+        return cast(BinaryIO, remote.open("rb"))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        kind = "file" if stat.S_ISREG(status.st_mode) else "other"
+        check_file(path, {"type": kind, "size": status.st_size}, limit)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_file(path: object, about: Mapping[str, Any], limit: int) -> None:
+    """Raises OSError unless fsspec describes a regular file of at most ``limit`` bytes."""
+    if about["type"] != "file":
+        reason = f"it is not a regular file, and may be longer than {limit} bytes"
+        raise OSError(errno.EINVAL, reason, str(path))
+    if (about.get("size") or 0) > limit:
+        raise OSError(errno.EFBIG, f"it is longer than {limit} bytes", str(path))
+
+
+def read_file(path: Path, limit: int | None = None) -> bytes:
+    """The content of a regular file; takes and raises what :func:`open_file` does."""
+    with open_file(path, limit) as file:
+        return file.read(MOST_BYTES[path.name] if limit is None else limit)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Keeps other processes out of a folder until the context ends, or this process does.
+
+    Where the file system has no locks, the context goes on without one and says so; behind a URL
+    it says nothing.
+
+    Args:
+        folder: one that exists.
+        patience: seconds to wait for another process.
+
+    Raises:
+        OSError: the lock's file cannot be made.
+        StorageError: another process has the folder.
+    """
+    if is_remote(folder):
+        yield
+        return
+    path, until = folder / LOCK_FILE, time.monotonic() + patience
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() >= until:
+            raise StorageError(f"{folder} is in use by another run; wait for it or stop it")
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # deleted with the folder
+            path.unlink()
+        os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The descriptor of a lock's file; None where another process has the lock."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its owner deletes the file at the end, and this one may have been opened before.
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            reason = f"its file system has no locks ({error.strerror})"
+            print(
+                f"warning: {path.parent} is not locked: {reason}; start no other run into it",
+                file=sys.stderr,
+                flush=True,
+            )
+            return descriptor
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            os.close(descriptor)
+            raise
+    os.close(descriptor)
+    return None
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file in one piece: a reader sees the old one or the new one, never a part.
 
@@ -78,7 +186,14 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def drop_unfinished_files(folder: Path) -> None:
+    """Deletes what processes left in a folder that were killed in :func:`write_whole`."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name) and path.is_file():
+            path.unlink(missing_ok=True)

@@ -1,9 +1,17 @@
 """Finished cells in a few files: nothing is lost but digits, and nothing is mixed."""
 
+import csv
+import errno
 import hashlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rllib_lpdm.analysis.report import analyse
@@ -11,8 +19,10 @@ from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.analysis.tables import markdown
 from rllib_lpdm.publish import main as publish_main
 from rllib_lpdm.report import main as report_main
+from rllib_lpdm.results import published as publishing
 from rllib_lpdm.results.published import publish, read_published
 from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.results.storage import locked
 from rllib_lpdm.tune import main as tune_main
 from tests.analysis.cells import record
 from tests.experiment.files import write
@@ -20,7 +30,7 @@ from tests.experiment.files import write
 
 def write_cell(folder, method, seed, **run):
     content = record(algorithm="reinforce", method=method, seed=seed, settings={"lr": 0.1}, **run)
-    path = folder / content["cell"]
+    path = folder / content["cell"].replace("/", "-")
     path.mkdir(parents=True)
     (path / "run.json").write_text(json.dumps(content), encoding="utf-8")
     count = np.arange(1, 61)
@@ -36,6 +46,7 @@ def write_cell(folder, method, seed, **run):
         columns["distance_error_1"] = np.log(count + 1)
     rows = "\n".join(",".join(map(repr, row)) for row in np.transpose([*columns.values()]).tolist())
     (path / "iterations.csv").write_text(f"{','.join(columns)}\n{rows}\n", encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -154,3 +165,238 @@ def test_tune_leaves_out_what_is_published(grid, tmp_path, capsys):
     assert capsys.readouterr().out.endswith(f"{tmp_path / 'out'} and {tmp_path / 'more'}\n")
     assert tune_main([*tune, "--without", str(tmp_path / "nowhere")]) == 2
     assert "--without" in capsys.readouterr().err
+
+
+# -- who publishes at the same time, and who is killed --------------------------------------------
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from rllib_lpdm.results.published import publish
+sys.stdin.read()
+print(*publish(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def test_all_cells_are_there_that_are_published_at_the_same_time(tmp_path):
+    processes = []
+    for number in range(3):
+        for seed in range(2):
+            write_cell(tmp_path / str(number), "bp", 2 * number + seed)
+        command = [sys.executable, "-c", PUBLISH, tmp_path / str(number), tmp_path / "out"]
+        pipe = subprocess.PIPE
+        processes.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+    for process in processes:
+        process.stdin.close()
+    said = {process.stdout.read().strip() for process in processes}
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert said == {"2 2", "2 4", "2 6"}
+    assert len(read_published(tmp_path / "out")) == 6
+    assert_whole(tmp_path / "out")
+
+
+def test_a_folder_that_another_call_keeps_is_refused_in_one_line(
+    grid, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(publishing, "PATIENCE", 0.0)
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"):
+        assert publish_main([str(grid), str(tmp_path / "out")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "in use by another run" in line
+    assert publish_main([str(grid), str(tmp_path / "out")]) == 0
+
+
+def assert_whole(out):
+    """Every file has its sum, and nothing else is there."""
+    lines = (out / "SHA256SUMS").read_text().splitlines()
+    files = {path for path in out.rglob("*") if path.is_file()} - {out / "SHA256SUMS"}
+    assert sorted(lines, key=lambda line: line.split("  ")[1]) == sorted(
+        (
+            f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(out)}"
+            for file in files
+        ),
+        key=lambda line: line.split("  ")[1],
+    )
+
+
+def _killed(folder, into, replacements):
+    """Publishes until so many files are replaced; is killed as it would replace the next."""
+    replace, done = os.replace, []
+
+    def counted(*paths):
+        if len(done) == replacements:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done.append(paths)
+        replace(*paths)
+
+    os.replace = counted
+    publish(folder, into)
+
+
+def test_a_call_killed_at_any_moment_loses_nothing_and_the_next_one_mends_all(grid, tmp_path):
+    first, expected = tmp_path / "first", tmp_path / "expected"
+    write_cell(tmp_path / "before", "bp", 7)
+    publish(tmp_path / "before", first)
+    shutil.copytree(first, expected)
+    publish(grid, expected)
+    replacements = 0
+    while True:
+        out = tmp_path / f"out{replacements}"
+        shutil.copytree(first, out)
+        if (pid := os.fork()) == 0:
+            _killed(grid, out, replacements)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+        assert list(out.glob(".*.????????????????????????????????")) or list(
+            out.glob("curves/.*.????????????????????????????????")
+        )
+        assert "CartPole-v1_reinforce_bp_s7" in read_published(out)
+        publish(grid, out)
+        assert_whole(out)
+        assert (out / "SHA256SUMS").read_text() == (expected / "SHA256SUMS").read_text()
+        replacements += 1
+    assert replacements == 6
+
+
+# -- checked before anything is written -----------------------------------------------------------
+
+
+def test_a_cell_of_the_same_name_that_is_another_is_refused(grid, tmp_path, capsys):
+    arguments = [str(grid), str(tmp_path / "out")]
+    assert publish_main(arguments) == 0
+    path = grid / "CartPole-v1_reinforce_bp_s1" / "run.json"
+    before, files = json.loads(path.read_text()), contents(tmp_path / "out")
+    for name, value in (
+        ("environment_spec", {"id": "CartPole-v1", "kwargs": {"sutton_barto_reward": True}}),
+        ("environment", "CartPole-v0"),
+        ("seed", 5),
+        ("variant", "slow"),
+    ):
+        path.write_text(json.dumps(before | {name: value}))
+        capsys.readouterr()
+        assert publish_main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"holds CartPole-v1_reinforce_bp_s1 with other {name}" in line
+        assert contents(tmp_path / "out") == files
+    path.write_text(json.dumps(before))
+    other = write_cell(grid, "bp", 9)
+    shutil.copytree(path.parent, grid / "a copy")
+    assert publish(grid, tmp_path / "out") == (1, 5)
+    copy = json.loads((other / "run.json").read_text()) | {"settings": {"lr": 7}}
+    (grid / "a copy" / "run.json").write_text(json.dumps(copy))
+    assert publish_main([str(grid), str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_environments_whose_names_differ_in_a_mark_share_a_file_and_keep_their_curves(tmp_path):
+    for number, environment in enumerate(("ALE/Pong-v5", "ALE-Pong-v5", "ALE/Pong-v4")):
+        write_cell(tmp_path / str(number), "bp", number, environment=environment)
+        publish(tmp_path / str(number), tmp_path / "out")
+    published = read_published(tmp_path / "out")
+    assert {run.environment for run, _ in published.values()} == {
+        *("ALE/Pong-v5", "ALE-Pong-v5", "ALE/Pong-v4"),
+    }
+    for run, columns in published.values():
+        expected = np.sqrt(np.arange(1, 61) + run.seed)
+        np.testing.assert_allclose(columns["episode_return"], expected, rtol=1e-6)
+    files = sorted(path.name for path in (tmp_path / "out" / "curves").iterdir())
+    assert files == ["ALE-Pong-v4.parquet", "ALE-Pong-v5.parquet"]
+    assert len(read_results(tmp_path / "out").cells) == 3
+
+
+DAMAGES = {
+    **{f"no {name}": name for name in publishing.COLUMNS},
+    "no rows": "no rows",
+    "no file": "cannot be read",
+    "half a row": "no rows",
+    "text": "cannot be read",
+    "no finite return": "no episode_return is a finite number",
+    "steps that are no number": "env_steps has values that are not finite",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("new", [True, False])
+def test_a_cell_that_lacks_something_is_named_before_anything_is_written(
+    grid, tmp_path, capsys, damage, new
+):
+    out = tmp_path / "out"
+    if not new:
+        write_cell(tmp_path / "other", "bp", 7)
+        publish(tmp_path / "other", out)
+    files = contents(out)
+    path = grid / "CartPole-v1_reinforce_lpdm_s1" / "iterations.csv"
+    table = pd.read_csv(path)
+    if damage.startswith("no ") and damage[3:] in table:
+        table = table.drop(columns=damage[3:])
+    if damage == "no rows":
+        table = table[:0]
+    if damage == "no finite return":
+        table["episode_return"] = np.nan
+    if damage == "steps that are no number":
+        table.loc[3, "env_steps"] = np.inf
+    table.to_csv(path, index=False)
+    if damage == "no file":
+        path.unlink()
+    if damage == "half a row":
+        path.write_text("iteration,env_steps")
+    if damage == "text":
+        path.write_text("episode_return\nsome\n")
+    assert publish_main([str(grid), str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(path) in line
+    assert DAMAGES[damage] in line
+    assert contents(out) == files
+    assert out.exists() is not new
+
+
+@pytest.mark.parametrize("name", ["out", "out/curves"])
+@pytest.mark.parametrize("target", ["theirs", "nowhere"])
+def test_nothing_is_published_through_a_link(grid, tmp_path, capsys, name, target):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / target)
+    assert publish_main([str(grid), str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / name} is a link" in line
+    assert not list((tmp_path / "theirs").iterdir())
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_link_in_place_of_a_file_is_replaced(grid, tmp_path):
+    publish(grid, tmp_path / "out")
+    (tmp_path / "theirs").write_text("theirs")
+    for name in ("scores.csv", "versions.txt", "SHA256SUMS"):
+        (tmp_path / "out" / name).unlink()
+        (tmp_path / "out" / name).symlink_to(tmp_path / "theirs")
+    publish(grid, tmp_path / "out")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert_whole(tmp_path / "out")
+
+
+def test_without_locks_it_goes_on_with_one_line(grid, tmp_path, capsys, monkeypatch):
+    def missing(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    assert publish_main([str(grid), str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "4 cells added, 4 in" in said.out
+    assert len(said.err.splitlines()) == 1
+    assert "no locks" in said.err
+
+
+def test_no_score_is_a_formula(tmp_path):
+    write_cell(tmp_path / "grid", "=1+1", 0, environment="@SUM(A1)", variant="+1")
+    publish(tmp_path / "grid", tmp_path / "out")
+    (row,) = csv.DictReader((tmp_path / "out" / "scores.csv").read_text().splitlines())
+    assert row["cell"] == "'@SUM(A1)_reinforce_=1+1_+1_s0"
+    assert [row["environment"], row["method"], row["variant"]] == ["'@SUM(A1)", "'=1+1", "+1"]

@@ -11,6 +11,7 @@ from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.scores import Floats, end_score, finite, max_score, mean_score
+from rllib_lpdm.results.storage import read_file
 
 SCORES: Mapping[str, Callable[[Floats], float]] = {
     "max_score": max_score,
@@ -55,7 +56,7 @@ def standing(folder: Path, cell: Cell, run: RunRecord | None, score: str) -> Sta
     if run is None or not path.is_file():
         return Standing()
     needed = ("env_steps", "seconds")
-    columns = read_columns(path.read_bytes(), lambda name: name in needed)
+    columns = read_columns(read_file(path), lambda name: name in needed)
     if not columns:
         return Standing()
     returns = finite(columns[RETURN][:wanted])

@@ -105,7 +105,7 @@ class Wandb(Service):
 
     def has_all_of(self, record: RunRecord) -> bool:
         path = self._files / ENDED_FILE
-        ended = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        ended = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return f"{record.run_id} {record.iteration}" in ended  # it may have been extended since
 
     def degrade(self, error: Exception) -> None:
