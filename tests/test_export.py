@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import gymnasium as gym
 import numpy as np
@@ -25,7 +26,7 @@ from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.export import main
 from rllib_lpdm.local_learning import ACTIVATIONS as IN_TORCH
 from rllib_lpdm.local_learning import BLACK_BOXES as BOXES_IN_TORCH
-from tests.analysis.cells import write_cell
+from tests.analysis.cells import record, write_cell
 from tests.experiment.files import read_run, write_run
 
 SHORT = EnvironmentSpec(
@@ -298,3 +299,25 @@ def test_without_finished_runs_there_are_no_scores(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert "no environment with finished runs of all methods" in lines[1]
     assert not (tmp_path / "out").exists()
+
+
+def test_the_names_in_an_archive_are_a_file_s_own_whatever_methods_are_called(tmp_path):
+    hostile = [("..", "../../etc"), ("/etc/passwd", "x"), ("a\\b", "c"), ("é", "ü"), ("é", "ö")]
+    alike = [("ppo", "lpdm_guided", None), ("ppo", "lpdm", "guided"), ("allow", "pickle", None)]
+    named = [(*pair, None) for pair in hostile] + alike
+    for gain, (algorithm, method, variant) in enumerate(named, 1):
+        run = record(algorithm=algorithm, method=method, variant=variant)
+        path = tmp_path / "grid" / f"cell{gain}"
+        path.mkdir(parents=True)
+        (path / "run.json").write_text(json.dumps(run))
+        (path / "iterations.csv").write_text(f"iteration,episode_return\n1,{gain}\n")
+    out = tmp_path / "scores"
+    assert main(["--scores", str(tmp_path / "grid"), str(out)]) == 0
+    with zipfile.ZipFile(out / "max_score.npz") as archive:
+        members = archive.namelist()
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.npy", member) for member in members)
+    with np.load(out / "max_score.npz") as archive:
+        scores = dict(archive)
+    assert sorted(float(score[0, 0]) for score in scores.values()) == [*range(1, len(named) + 1)]
+    assert {"allow_pickle", "ppo_lpdm_guided", "ppo_lpdm_guided-2"} < scores.keys()
+    assert scores.keys() == json.loads((out / "tasks.json").read_text())["seeds"].keys()

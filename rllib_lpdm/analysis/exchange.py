@@ -1,7 +1,8 @@
 """Scores in the forms that other libraries of statistics read: rliable's and marl-eval's."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rllib_lpdm.analysis.aggregates import Scores, normalised_scores
 from rllib_lpdm.analysis.report import ReportError
 from rllib_lpdm.analysis.results import Results, Series
 from rllib_lpdm.analysis.scores import Group, Groups, Place, grouped
+from rllib_lpdm.results.checkpoints import packed
 from rllib_lpdm.results.scores import Floats, max_score, smoothed
 from rllib_lpdm.results.storage import write_whole
 
@@ -46,11 +48,11 @@ class Comparison:
             ReportError: no environment has runs of all methods by one and the same seed.
         """
         groups = grouped([cell for cell in results.cells if cell.finished])
-        methods = {
-            "_".join(filter(None, (place.algorithm, *series))): (place.algorithm, series)
-            for place, row in groups.items()
-            for series in row
-        }
+        methods: dict[str, tuple[str, Series]] = {}
+        for place, row in groups.items():
+            for series in row:
+                if (place.algorithm, series) not in methods.values():
+                    methods[_new_name(place.algorithm, series, methods)] = place.algorithm, series
         environments = list(dict.fromkeys(place.environment for place in groups))
         lacking = {
             environment: [
@@ -146,6 +148,15 @@ class Comparison:
         return {SUITE: tasks} if seeds else {}
 
 
+def _new_name(algorithm: str, series: Series, taken: Collection[str]) -> str:
+    """A name such as ``ppo_lpdm`` that is no other method's, and can name a file."""
+    words = "_".join(filter(None, (algorithm, *series)))
+    name = re.sub("[^A-Za-z0-9._-]+", "-", words).lstrip("._-") or "method"
+    while name in taken:
+        name += "-2"
+    return name
+
+
 def _of_groups(groups: Groups, name: str) -> Scores:
     return {
         place: {series: getattr(group, name) for series, group in row.items()}
@@ -176,7 +187,7 @@ def write_scores(results: Results, out: Path) -> tuple[list[Path], list[str]]:
     files, notes = [], [*results.notes, *comparison.notes]
     for score, matrices in comparison.matrices().items():
         files.append(out / f"{score}.npz")
-        np.savez(files[-1], **matrices)  # type: ignore[arg-type]
+        write_whole(files[-1], packed(matrices))
     rows = {"tasks": list(comparison.tasks), "seeds": comparison.seeds}
     contents: dict[str, Any] = {TASKS_FILE: rows, MARL_EVAL_FILE: comparison.marl_eval()}
     if not contents[MARL_EVAL_FILE]:

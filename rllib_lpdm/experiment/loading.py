@@ -105,7 +105,7 @@ def _read_files(path: Path) -> dict[Path, ExperimentFile]:
         if resolved in seen:
             raise ExperimentError(f"{path}: extends: the files extend one another in a circle")
         seen.add(resolved)
-        files[path] = file = _read_file(path)
+        files[path] = file = _read_file(path, extended=bool(files))
         if file.extends is None:
             return dict(reversed(files.items()))
         parent = path.parent / file.extends
@@ -114,8 +114,18 @@ def _read_files(path: Path) -> dict[Path, ExperimentFile]:
         path = parent
 
 
-def _read_file(path: Path) -> ExperimentFile:
-    file: ExperimentFile = validated(ExperimentFile, read_yaml(path), str(path))
+def _read_file(path: Path, extended: bool) -> ExperimentFile:
+    """The experiment in a file.
+
+    Who wrote an experiment file may let it extend any file here, also one that is secret. So no
+    error quotes an extended file that is no experiment file.
+    """
+    content = read_yaml(path, quoted=not extended)
+    if extended and not content.keys() <= ExperimentFile.model_fields.keys():
+        raise ExperimentError(
+            f"{path}: has keys that no experiment file has; --dry-run of it alone names them"
+        )
+    file: ExperimentFile = validated(ExperimentFile, content, str(path))
     check_settings(f"{path}: settings", file.settings)
     for index, override in enumerate(file.overrides):
         check_settings(f"{path}: overrides[{index}].set", override.set)

@@ -13,8 +13,12 @@ from rllib_lpdm.results.storage import read_file
 MAX_BYTES = 100_000  # of an experiment file; the longest here has 1500
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, quoted: bool = True) -> dict[str, Any]:
     """The mapping in a file.
+
+    Args:
+        path: of the file.
+        quoted: whether an error may quote the file.
 
     Raises:
         ExperimentError: it cannot be read, is too long, or is no YAML mapping.
@@ -28,7 +32,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(text)
     except ValueError as error:
-        raise ExperimentError(f"{path}: is not valid YAML: {error}") from None
+        reason = f": {error}" if quoted else ""
+        raise ExperimentError(f"{path}: is not valid YAML{reason}") from None
     if not isinstance(content, dict):
         raise ExperimentError(f"{path}: an experiment file is a mapping of keys to values")
     return content

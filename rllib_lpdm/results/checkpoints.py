@@ -1,5 +1,6 @@
 """The checkpoints of a cell: the last one, and the best."""
 
+import io
 import os
 import shutil
 import uuid
@@ -85,7 +86,7 @@ def save_checkpoint(
     final = parent / checkpoint_name(algo.iterations_done)
     try:
         algo.save_to_path(temporary)
-        np.savez(temporary / WEIGHTS_FILE, **algo.numpy_weights())  # type: ignore[arg-type]
+        (temporary / WEIGHTS_FILE).write_bytes(packed(algo.numpy_weights()))
         for path in temporary.rglob("*"):
             _sync(path)
         check()
@@ -101,6 +102,16 @@ def save_checkpoint(
         if iteration not in (best, algo.iterations_done):
             shutil.rmtree(path)
     return final
+
+
+def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """An ``.npz`` archive of some arrays, whose names may be words of ``numpy.savez`` too."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return content.getvalue()
 
 
 def read_arrays(file: Path, limit: int = MOST_BYTES[WEIGHTS_FILE]) -> dict[str, NDArray[Any]]:

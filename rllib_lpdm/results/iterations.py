@@ -38,10 +38,7 @@ def read_columns(
     header, _, rows = whole.partition(b"\n")
     if not rows.strip():
         return {}
-    columns = _parse(_names(header), rows, lambda name: name == RETURN or wanted(name))
-    if RETURN not in columns:
-        raise ValueError(f"it has no column {RETURN}")
-    return columns
+    return _parse(_names(header), rows, lambda name: name == RETURN or wanted(name))
 
 
 def _names(header: bytes) -> list[str]:
@@ -51,6 +48,8 @@ def _names(header: bytes) -> list[str]:
         raise ValueError(str(error)) from None
     if len(set(names)) < len(names):
         raise ValueError("two of its columns have one name")
+    if RETURN not in names:  # another file, perhaps behind a link: no later error quotes its rows
+        raise ValueError(f"it has no column {RETURN}")
     return names
 
 

@@ -54,6 +54,7 @@ CSV_FAULTS = {
     b"x" * 200_000 + b",episode_return\n1,2\n": "cannot be read",
     b"episode_return\n1\nepisode_return\n1\n": "'episode_return'",
 }
+SECRET = b"root:$6$planted,19000\ndaemon:planted,1\n"
 FAULTS = [("run.json", *fault) for fault in RUN_FAULTS.items()] + [
     ("iterations.csv", *fault) for fault in CSV_FAULTS.items()
 ]
@@ -312,3 +313,15 @@ def test_a_finished_cell_without_iterations_is_said(tmp_path):
     write_plan(tmp_path)
     (note,) = read_results(tmp_path).notes
     assert "is finished, but has no iterations.csv" in note
+
+
+def test_no_note_quotes_a_file_that_a_link_stands_for(tmp_path):
+    for name in ("run.json", "iterations.csv"):
+        path = write_cell(tmp_path, seed=len(name)) / name
+        path.unlink()
+        path.symlink_to(tmp_path / "secret")
+    for secret in (SECRET, b'{"token": "planted"}\n{"token": "planted"}\n'):
+        (tmp_path / "secret").write_bytes(secret)
+        notes = read_results(tmp_path).notes
+        assert len(notes) >= 2
+        assert not [note for note in notes if "planted" in note]

@@ -351,3 +351,15 @@ def test_no_name_breaks_a_table(name):
 @given(name=st.text("ab1 |_*&%$#\\<>`[](){}!~^;", min_size=1, max_size=8).map("a{}b".format))
 def test_no_mixture_of_awkward_characters_breaks_a_table(name):
     check_tables_of(name)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|'/C calc'!A0", "-2+3", "@SUM(A1)", "\t=1"])
+def test_no_field_of_a_csv_file_is_a_spreadsheet_s_formula(text):
+    (row,) = csv.DictReader(io.StringIO(csv_text([{"method": text, "other": f"a{text}"}])))
+    assert row["method"] == f"'{text}"
+    assert row["other"].startswith("a")
+
+
+def test_numbers_of_a_csv_file_stay_numbers():
+    (row,) = csv.DictReader(io.StringIO(csv_text([{"a": -0.5, "b": "-0.5", "c": -2, "d": "-inf"}])))
+    assert list(row.values()) == ["-0.5", "-0.5", "-2", "-inf"]

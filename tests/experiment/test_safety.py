@@ -156,6 +156,42 @@ def test_extends_reads_any_yaml_file_and_nothing_else(tmp_path, trap):
         assert "\n" not in refusal(write(tmp_path, extends=str(other)))
 
 
+SECRETS = {
+    "shadow": "root:$6$planted:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+    "netrc": "machine host\n  login me\n  password planted\n",
+    "key": "-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----\n",
+    "environment": "KEY=planted\nOTHER=1\n",
+    "credentials.ini": "[planted]\nkey = planted\n",
+    "secrets.yaml": "token: planted\nname: planted planted\n",
+    "alias.yaml": "a: *planted\n",
+    "tag.yaml": "a: !planted x\n",
+    "twice.yaml": "planted: 1\nplanted: 2\n",
+    "number.yaml": "a: !!int planted\n",
+    "list.yaml": "- planted\n",
+    "keys.yaml": "planted: 1\nsettings: {iterations: 2}\n",
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("linked", [False, True])
+def test_no_error_quotes_a_file_that_an_experiment_file_extends(tmp_path, name, linked):
+    secret = tmp_path / name
+    secret.write_text(SECRETS[name])
+    if linked:
+        (tmp_path / "base.yaml").symlink_to(secret)
+    said = refusal(write(tmp_path, extends="base.yaml" if linked else name))
+    assert "planted" not in said
+    assert str(tmp_path / ("base.yaml" if linked else name)) in said
+    assert "\n" not in said
+
+
+def test_the_extended_file_alone_says_what_is_wrong_with_it(tmp_path):
+    (tmp_path / "base.yaml").write_text("setings: {lr: 1}\n")
+    said = refusal(write(tmp_path, extends="base.yaml"))
+    assert "--dry-run" in said
+    assert "unknown key 'setings', did you mean 'settings'?" in refusal(tmp_path / "base.yaml")
+
+
 # -- secrets --------------------------------------------------------------------------------------
 
 URLS = (

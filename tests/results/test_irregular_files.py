@@ -21,7 +21,7 @@ from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.saved import SavedWeights
 from rllib_lpdm.experiment.spec import EvaluationError, ExperimentError
 from rllib_lpdm.results import layout, published
-from rllib_lpdm.results.checkpoints import read_arrays
+from rllib_lpdm.results.checkpoints import packed, read_arrays
 from rllib_lpdm.results.iterations import Follower, IterationWriter
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import PublishedError, publish, read_published
@@ -241,3 +241,11 @@ def test_a_small_file_of_fifty_million_rows_is_refused(tmp_path):
             file.write_table(million)
     with pytest.raises(PublishedError, match="50000000 rows"):
         read_published(tmp_path / "out")
+
+
+def test_arrays_come_back_whatever_their_names_are(tmp_path):
+    arrays = {name: np.arange(3.0) for name in ("file", "allow_pickle", "args", "encoder.0.bias")}
+    (tmp_path / "weights.npz").write_bytes(packed(arrays))
+    assert {name: [*array] for name, array in read_arrays(tmp_path / "weights.npz").items()} == {
+        name: [0, 1, 2] for name in arrays
+    }
