@@ -11,7 +11,7 @@ from rllib_lpdm.benchmarks import BENCHMARKS, Row
 from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.experiment.session import leave_ray, start_ray
 from rllib_lpdm.experiment.spec import ExperimentError
-from rllib_lpdm.results.messages import unknown_name
+from rllib_lpdm.results.messages import figure, unknown_name
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,8 +58,8 @@ def _line(row: Row) -> str:
     return FORMAT.format(
         row.benchmark,
         row.case,
-        f"{row.figure:.0f}" if row.reference >= 100 else f"{row.figure:.3g}",
-        f"{row.reference:.0f}" if row.reference >= 100 else f"{row.reference:.3g}",
+        f"{row.figure:.0f}" if row.reference >= 100 else figure(row.figure, 3),
+        f"{row.reference:.0f}" if row.reference >= 100 else figure(row.reference, 3),
         row.unit,
         row.compared_with,
         f"{row.ratio:.2f}",

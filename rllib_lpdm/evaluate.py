@@ -11,6 +11,7 @@ from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
 from rllib_lpdm.experiment.spec import EvaluationError
 from rllib_lpdm.experiment.video import VIDEO_SUFFIXES, has_mp4_encoder
+from rllib_lpdm.results.messages import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def _table(evaluation: Evaluation) -> str:
     policy = evaluation.policy
     lines = [
         f"{policy.cell.name}, {policy.status}: {policy.checkpoint} checkpoint, "
-        f"after {policy.iteration} iterations",
+        f"after {counted(policy.iteration, 'iteration')}",
         f"most probable actions, evaluation seed {evaluation.seed}",
         "",
         f"{'episode':>7} {'return':>12} {'length':>8}",

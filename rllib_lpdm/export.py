@@ -12,7 +12,7 @@ from rllib_lpdm.experiment.command import begin
 from rllib_lpdm.experiment.export import export_cell
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
 from rllib_lpdm.experiment.spec import EvaluationError
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.storage import given_folder
 
 
@@ -56,7 +56,9 @@ def _export_cell(options: argparse.Namespace) -> int:
     except EvaluationError as error:
         return complain(error, 2)
     score = exported.evaluation
-    print(f"{options.out}: mean return {score.mean:.2f} in {len(score.returns)} episodes")
+    print(
+        f"{options.out}: mean return {score.mean:.2f} in {counted(len(score.returns), 'episode')}"
+    )
     if exported.fault is not None:
         return complain(f"no video: {exported.fault}", 1)
     return 0

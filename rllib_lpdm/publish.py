@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from rllib_lpdm.cli import complain, end, program
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.published import publish
 from rllib_lpdm.results.storage import results_folder
 
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         added, cells = publish(results_folder(options.results), options.published)
     except (OSError, ValueError) as error:
         return complain(one_line(error, 300), 2)
-    print(f"{added} cell{'s' if added != 1 else ''} added, {cells} in {options.published}")
+    print(f"{counted(added, 'cell')} added, {cells} in {options.published}")
     return 0
 
 

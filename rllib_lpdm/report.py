@@ -15,7 +15,7 @@ from rllib_lpdm.analysis.report import ReportError, analyse
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
-from rllib_lpdm.results.messages import no_folder, one_line
+from rllib_lpdm.results.messages import counted, no_folder, one_line
 from rllib_lpdm.results.paper import FLOORS, read_table
 from rllib_lpdm.results.storage import StorageError, given_folder, is_remote
 
@@ -47,7 +47,7 @@ def _report(options: argparse.Namespace) -> int:
     page = write(report, options.output or Path(results) / REPORT_FOLDER)
     _say([*filter(None, [report.caution]), *report.notes])
     cells, missing = len(report.results.cells), len(report.results.missing)
-    print(f"{cells} cell{'s' if cells != 1 else ''}" + (f", {missing} missing" if missing else ""))
+    print(counted(cells, "cell") + (f", {missing} missing" if missing else ""))
     print(page)
     return 0
 
@@ -79,7 +79,7 @@ def _say(notes: Sequence[str]) -> None:
     for note in notes[:SHOWN]:
         print(f"note: {one_line(note, 600)}", file=sys.stderr)
     if len(notes) > SHOWN:
-        print(f"and {len(notes) - SHOWN} more notes, in the page", file=sys.stderr)
+        print(f"and {counted(len(notes) - SHOWN, 'more note')}, in the page", file=sys.stderr)
 
 
 def _folder(text: str) -> Path:

@@ -25,7 +25,7 @@ from rllib_lpdm.experiment.runner import Outcome, run_experiment
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.results.layout import RUN_FILE
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import read_runs
 from rllib_lpdm.results.record import RecordError
@@ -82,7 +82,7 @@ def _tune(options: argparse.Namespace) -> int:
         for reason in begun.unusable.values():
             complain(reason, 1)
         return 0 if not begun.unusable else 1 if usable else 2
-    print(f"{len(cells)} cell{'s' if len(cells) != 1 else ''} into {folder}", flush=True)
+    print(f"{counted(len(cells), 'cell')} into {folder}", flush=True)
     outcome = run_experiment(
         experiment,
         options.output,
@@ -119,7 +119,7 @@ def _say_scores(outcome: Outcome) -> None:
 def say_end(outcome: Outcome, cells: int, again: str) -> int:
     """What did not end well, and how to go on; gives the exit status."""
     if outcome.failed:
-        print(f"\n{len(outcome.failed)} of {cells} cells failed:", file=sys.stderr)
+        print(f"\n{len(outcome.failed)} of {counted(cells, 'cell')} failed:", file=sys.stderr)
         for name, reason in outcome.failed.items():
             print(f"  {name}: {one_line(reason)}", file=sys.stderr)
         print(f"Tracebacks are in {outcome.folder}/<cell>/{RUN_FILE}", file=sys.stderr)
@@ -131,7 +131,10 @@ def say_end(outcome: Outcome, cells: int, again: str) -> int:
         )
     if outcome.signal:
         left = cells - len(outcome.finished) - len(outcome.failed)
-        print(f"\ninterrupted with {left} cells to go; to go on:\n  {again}", file=sys.stderr)
+        print(
+            f"\ninterrupted with {counted(left, 'cell')} to go; to go on:\n  {again}",
+            file=sys.stderr,
+        )
         return 128 + outcome.signal
     return 1 if outcome.failed or outcome.disk_error else 0
 

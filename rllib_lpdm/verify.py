@@ -13,7 +13,7 @@ from rllib_lpdm.experiment.verification import (
     ray_for,
     recorded_cells,
 )
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.storage import StorageError, given_folder
 
 
@@ -88,10 +88,8 @@ def _verified(again: Again, tolerance: float) -> Verification:
 def _lines(done: Verification, tolerance: float) -> list[str]:
     changed = "; ".join(done.changed)
     if done.difference is None:
-        end = "s" if done.rows != 1 else ""
-        return [
-            f"{done.cell}: identical, {done.rows} row{end}" + (f" ({changed})" if changed else "")
-        ]
+        rows = counted(done.rows, "row")
+        return [f"{done.cell}: identical, {rows}" + (f" ({changed})" if changed else "")]
     first = done.difference
     now = "there is no such column" if first.now is None else f"{first.now} now"
     lines = [f"{done.cell}: row {first.row}, {first.column}: {first.recorded} recorded, {now}"]
@@ -101,8 +99,8 @@ def _lines(done: Verification, tolerance: float) -> list[str]:
     if done.distance is not None:
         verdict = "within" if done.holds(tolerance) else "more than"
         lines.append(
-            f"  over {done.rows} rows the smoothed scores differ by at most {done.distance:.2%} of "
-            f"their range, {verdict} the tolerance of {tolerance:.0%}"
+            f"  over {counted(done.rows, 'row')} the smoothed scores differ by at most "
+            f"{done.distance:.2%} of their range, {verdict} the tolerance of {tolerance:.0%}"
         )
     return lines
 

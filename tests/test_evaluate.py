@@ -202,7 +202,7 @@ def test_a_fault_of_the_folder_is_one_line(cell, capsys, fault):
 def test_the_folder_of_an_experiment_is_answered_with_its_cells(experiment, capsys):
     assert main([str(experiment)]) == 2
     line = only_line(capsys.readouterr().err)
-    assert "is an experiment's folder; choose one of its 1 cells" in line
+    assert "is an experiment's folder; name a cell in it" in line
     assert "CartPole-v1_reinforce_baseline_lpdm_guided_s4" in line
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rllib_lpdm.results.checkpoints import checkpoints, read_arrays
 from rllib_lpdm.results.layout import MIB, MOST_BYTES, WEIGHTS_FILE
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, one_line
 
 Array = NDArray[Any]
 
@@ -129,7 +129,8 @@ def recorded_observations(source: str | Path) -> Array:
         raise ValueError(f"pretrain_from: {path} holds no rows of numbers: {error}") from None
     if len(observations) < 2:
         raise ValueError(
-            f"pretrain_from: {path} holds {len(observations)} observations; distances need two"
+            f"pretrain_from: {path} holds {counted(len(observations), 'observation')}; distances "
+            "need two"
         )
     if not np.isfinite(observations).all():
         raise ValueError(f"pretrain_from: {path} holds observations that are not finite")

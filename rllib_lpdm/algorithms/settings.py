@@ -20,7 +20,7 @@ from pydantic import (
 
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.local_learning import ACTIVATIONS, BLACK_BOXES, METRICS, NEIGHBOURS, Scaling
-from rllib_lpdm.results.messages import unknown_name
+from rllib_lpdm.results.messages import counted, unknown_name
 
 if TYPE_CHECKING:
     Activation = str
@@ -82,7 +82,9 @@ class Settings(BaseModel):
         """Raises ValueError where settings cannot be used together, or with a method."""
         rates, layers = self.hidden_lr, len(self.conv_layers) + len(self.hidden_sizes)
         if isinstance(rates, tuple) and len(rates) != layers:
-            raise ValueError(f"hidden_lr has {len(rates)} rates for {layers} hidden layers")
+            raise ValueError(
+                f"hidden_lr has {counted(len(rates), 'rate')} for {counted(layers, 'hidden layer')}"
+            )
         for name in ("black_box", "propagate_error"):
             if getattr(self, name) and layers < 2:
                 raise ValueError(f"{name} acts between hidden layers, but there are {layers}")

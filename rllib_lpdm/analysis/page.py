@@ -25,6 +25,7 @@ from rllib_lpdm.analysis.results import CellResult
 from rllib_lpdm.analysis.search_tables import search_tables
 from rllib_lpdm.analysis.statistics import CONFIDENCE, END, ENOUGH, RESAMPLES, SMOOTHING
 from rllib_lpdm.analysis.tables import MEASURES, paper_layout
+from rllib_lpdm.results.messages import counted, figure
 
 CURVES = "learning_curves"  # the picture that comes first
 AGGREGATES = "aggregates"  # the picture that their table stands under
@@ -81,6 +82,8 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
         few=FEW,
         environment_anchors={group.title: group.anchor for group in groups},
         by_stem=_by_stem,
+        counted=counted,
+        figure=figure,
         AGGREGATES=AGGREGATES,
         DASH=DASH,
         END=f"{END:.0%}".replace("%", " %"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import figure, one_line
 from rllib_lpdm.results.paper import in_paper_order
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import is_published, read_published
@@ -178,12 +178,12 @@ def _finite(columns: dict[str, Floats]) -> tuple[dict[str, Floats], list[str]]:
                 f"the return of row {lost[0] + 1}{others} is not a finite number; the one before "
                 "is taken in its place"
             )
-    counted = columns.get("iteration", np.zeros(0))
-    gaps = np.flatnonzero(counted != np.arange(1, len(counted) + 1))
+    numbers = columns.get("iteration", np.zeros(0))
+    gaps = np.flatnonzero(numbers != np.arange(1, len(numbers) + 1))
     if len(gaps):
         notes.append(
-            f"row {gaps[0] + 1} of {ITERATIONS_FILE} says iteration {counted[gaps[0]]:g}; rows are "
-            "taken as they come"
+            f"row {gaps[0] + 1} of {ITERATIONS_FILE} says iteration "
+            f"{figure(numbers[gaps[0]], 15)}; rows are taken as they come"
         )
     return kept, notes
 

@@ -11,6 +11,7 @@ from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.cli import complain
 from rllib_lpdm.experiment.session import start_ray
 from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.results.messages import counted
 
 
 def start(description: str | None) -> None:
@@ -57,7 +58,7 @@ def print_table(
     ends = [iterations * part // parts for part in range(parts + 1)]
     heads = [f"{before + 1}-{last}" for before, last in itertools.pairwise(ends)]
     width = max(map(len, curves))
-    print(f"{title}, mean over {seeds} seeds")
+    print(f"{title}, mean over {counted(seeds, 'seed')}")
     print(" " * width + "".join(f"{head:>10}" for head in heads))
     for name, runs in curves.items():
         means = [np.mean(part) for part in np.split(np.array(runs), ends[1:-1], axis=1)]

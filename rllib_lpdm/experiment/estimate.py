@@ -16,7 +16,7 @@ from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb import rows_of_a_point
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, figure, one_line
 from rllib_lpdm.results.record import RunRecord
 
 PROBE_SECONDS = 0.1  # of CPU time
@@ -66,9 +66,8 @@ def plan(cells: Sequence[Cell], folder: Path, runs: Mapping[str, RunRecord], off
     pending = [cell for cell in cells if cell.name not in finished]
     done = len(cells) - len(pending)
     lines.append(
-        f"{len(cells)} cell{'s' if len(cells) != 1 else ''}, {done} finished, "
-        f"{len(pending)} to run, "
-        f"{sum(_left(cell, runs) for cell in pending)} iterations in all, into {folder}"
+        f"{counted(len(cells), 'cell')}, {done} finished, {len(pending)} to run, "
+        f"{counted(sum(_left(cell, runs) for cell in pending), 'iteration')} in all, into {folder}"
     )
     if pending:
         lines += _costs(pending, runs, offline)
@@ -92,9 +91,10 @@ def _costs(cells: Sequence[Cell], runs: Mapping[str, RunRecord], offline: bool) 
     lines = [
         f"at most {sum(steps[cell.name] or 0 for cell in bounded):,} environment steps, if every "
         "episode lasts to its time limit, and then",
-        f"about {cpu_seconds / 3600:.2g} CPU hours at the speed of this machine, measured just now",
-        f"about {_megabytes(sum(sizes))} on disk, {_megabytes(min(sizes))} to "
-        f"{_megabytes(max(sizes))} a cell",
+        f"about {figure(cpu_seconds / 3600)} CPU hours at the speed of this machine, measured just "
+        "now",
+        f"about {_megabytes(sum(sizes))} on disk, "
+        f"{' to '.join(dict.fromkeys(map(_megabytes, (min(sizes), max(sizes)))))} a cell",
     ]
     if offline:
         size = sum(_points(cell) * probes[_key(cell)].columns for cell in cells) * WANDB_VALUE
@@ -212,4 +212,6 @@ def most_steps(cell: Cell, iterations: int) -> int | None:
 
 
 def _megabytes(size: int) -> str:
+    if size < 1e5:
+        return f"{size / 1e3:.0f} kB"
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

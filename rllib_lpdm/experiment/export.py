@@ -23,7 +23,7 @@ from rllib_lpdm.experiment.player import Network, script
 from rllib_lpdm.experiment.saved import CheckpointName
 from rllib_lpdm.experiment.spec import Cell, EvaluationError
 from rllib_lpdm.experiment.video import has_mp4_encoder
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.record import RunRecord
 
 WEIGHTS, PLAYER, SETTINGS, EVALUATION, CARD = (
@@ -181,7 +181,7 @@ def card(evaluation: Evaluation, run: RunRecord, licence: str, video: str | None
             {"name": cell.name, "results": [{"task": task, "dataset": of, "metrics": [metric]}]}
         ],
     }
-    trained = f"{policy.iteration} of {cell.settings.iterations} iterations"
+    trained = f"iteration {policy.iteration} of {cell.settings.iterations}"
     rows = {
         "environment": f"`{cell.environment}`",
         "algorithm": f"`{cell.algorithm}`",
@@ -189,8 +189,8 @@ def card(evaluation: Evaluation, run: RunRecord, licence: str, video: str | None
         f"{METHODS[cell.method].description}",
         "seed of the training": cell.seed,
         "checkpoint": f"{policy.checkpoint}, after {trained}",
-        "return": f"{score} in {len(evaluation.returns)} episodes of the most probable actions, "
-        f"whose seeds are in `{EVALUATION}` (evaluation seed {evaluation.seed})",
+        "return": f"{score} in {counted(len(evaluation.returns), 'episode')} of the most probable "
+        f"actions, whose seeds are in `{EVALUATION}` (evaluation seed {evaluation.seed})",
         "score in training": "none"
         if run.score is None
         else f"{run.score:.2f}, the mean return over the last 50 iterations",

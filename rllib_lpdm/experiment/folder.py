@@ -31,7 +31,7 @@ from rllib_lpdm.results.layout import (
     checkpoint_iteration,
     checkpoint_name,
 )
-from rllib_lpdm.results.messages import fault
+from rllib_lpdm.results.messages import counted, fault, listed
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
 from rllib_lpdm.results.storage import StorageError, drop_unfinished_files, is_remote, locked
@@ -178,7 +178,7 @@ def existing_runs(folder: Path, cells: Sequence[Cell]) -> Begun:
                 changed[cell.name] = ", ".join(changes)
     if changed:
         name, changes_of_it = next(iter(changed.items()))
-        others = f" (and {len(changed) - 1} more cells)" if len(changed) > 1 else ""
+        others = f" (and {counted(len(changed) - 1, 'more cell')})" if len(changed) > 1 else ""
         raise ExperimentError(
             f"{folder / name} was run with other settings: {changes_of_it}{others}; "
             "undo the change, give the run another name, or --overwrite"
@@ -255,19 +255,15 @@ def say_what_resumes(folder: Path, cells: Sequence[Cell], begun: Begun) -> None:
     unfinished = names - begun.finished - begun.unusable.keys()
     continued = sum(bool(begun.runs[name].checkpoints) for name in unfinished & begun.runs.keys())
     print(
-        f"resuming: {len(begun.finished)} of {len(cells)} cells are finished already, "
+        f"resuming: {len(begun.finished)} of {counted(len(cells), 'cell')} "
+        f"{'is' if len(cells) == 1 else 'are'} finished already, "
         f"{continued} go on from a checkpoint, {len(unfinished) - continued} begin"
         + (f", {len(begun.unusable)} cannot go on" if begun.unusable else "")
     )
     for note in begun.notes:
         print(note)
     if planned and names - planned:
-        print(f"new in the file: {_some(names - planned)}")
+        print(f"new in the file: {listed(sorted(names - planned), 1)}")
     if planned - names:
-        print(f"no longer in the file, and left as they are: {_some(planned - names)}")
+        print(f"no longer in the file, and left as they are: {listed(sorted(planned - names), 1)}")
     sys.stdout.flush()
-
-
-def _some(names: set[str]) -> str:
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{min(names)}{others}"

@@ -12,6 +12,7 @@ import ray
 from ray import tune
 
 from rllib_lpdm.experiment.spec import Cell, ExperimentError, RunSettings
+from rllib_lpdm.results.messages import figure
 
 REPORTS = 20.0  # a second, of all cells together
 REFRESH = 60.0  # seconds for which the cluster's size is taken as known
@@ -72,8 +73,9 @@ def check_resources(cells: Sequence[Cell]) -> None:
         name = max(("env_runners", "learners"), key=lambda name: int(getattr(settings, name)))
         name = "cpus" if settings.cpus > available else name
         raise ExperimentError(
-            f"settings.{name}: {largest.name} needs {needed:g} CPUs, {settings.cpus:g} for itself "
-            f"and one for each runner and learner, but there are {available:.0f}"
+            f"settings.{name}: {largest.name} needs {figure(needed, 15)} CPUs, "
+            f"{figure(settings.cpus, 15)} for itself and one for each runner and learner, but "
+            f"there are {available:.0f}"
         )
     for cell in cells:
         if cell.settings.placement == "STRICT_SPREAD" and helpers(cell.settings):

@@ -23,7 +23,7 @@ from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
 from rllib_lpdm.results.checkpoints import best_iteration, checkpoints, read_arrays
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, cell_folders
-from rllib_lpdm.results.messages import fault, no_folder, one_line, shown, unknown_name
+from rllib_lpdm.results.messages import counted, fault, no_folder, one_line, shown, unknown_name
 from rllib_lpdm.results.record import RecordError, RunRecord
 from rllib_lpdm.results.storage import read_file
 
@@ -103,7 +103,7 @@ def _read_record(folder: Path) -> RunRecord:
         if not cells:
             raise EvaluationError(f"{folder} is not a cell's folder: it has no {RUN_FILE}")
         raise EvaluationError(
-            f"{folder} is an experiment's folder; choose one of its {len(cells)} cells, such as "
+            f"{folder} is an experiment's folder; name a cell in it, such as "
             f"{', '.join(map(str, cells[:3]))}"
         )
     return run
@@ -162,8 +162,8 @@ def _choose(folder: Path, checkpoint: CheckpointName, status: str) -> tuple[int,
         returns = _returns(file) if file.exists() else []
         if len(returns) < iteration:
             raise EvaluationError(
-                f"{file} has {len(returns)} whole rows, the last checkpoint {iteration}, so the "
-                "best is not known; --checkpoint last does without"
+                f"{file} has {counted(len(returns), 'whole row')}, the last checkpoint "
+                f"{iteration}, so the best is not known; --checkpoint last does without"
             )
         iteration = best_iteration(returns, found)
     return iteration, found[iteration] / WEIGHTS_FILE

@@ -17,7 +17,7 @@ from rllib_lpdm.experiment.session import session
 from rllib_lpdm.experiment.spec import Cell, EvaluationError, Experiment
 from rllib_lpdm.results.iterations import RETURN, Row, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, PUBLISHED_RUNS, RUN_FILE
-from rllib_lpdm.results.messages import described, no_folder, one_line, shown
+from rllib_lpdm.results.messages import counted, described, no_folder, one_line, shown
 from rllib_lpdm.results.published import (
     PublishedError,
     as_published,
@@ -249,7 +249,7 @@ def _trained(cell: Cell) -> Iterator[list[Row]]:
     except Exception as error:  # environments raise anything
         done = algo.iterations_done if algo is not None else 0
         raise EvaluationError(
-            f"{cell.name}: training ended after {done} iterations: {described(error)}"
+            f"{cell.name}: training ended after {counted(done, 'iteration')}: {described(error)}"
         ) from error
     finally:
         if algo is not None:

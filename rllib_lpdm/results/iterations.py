@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from rllib_lpdm.results.layout import ITERATIONS_FILE
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.scores import Floats
 from rllib_lpdm.results.storage import open_file, read_file, write_whole
 
@@ -91,7 +91,8 @@ class IterationWriter:
         way_out = "delete the cell's folder to run it again"
         if done and len(kept) != done + 1:
             raise ValueError(
-                f"{path} has {max(len(kept) - 1, 0)} whole rows, its checkpoint {done}; {way_out}"
+                f"{path} has {counted(max(len(kept) - 1, 0), 'whole row')}, its checkpoint {done}; "
+                f"{way_out}"
             )
         columns: dict[str, Floats] = {}
         if done:

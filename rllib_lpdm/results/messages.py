@@ -3,6 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -46,6 +47,16 @@ def described(error: BaseException) -> str:
 def no_folder(path: Path) -> str:
     """What is wrong with a path that is not a folder's."""
     return f"{path} is not a folder" if path.exists() else f"{path}: there is no such folder"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, such as "1 cell" and "2,000 cells"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def figure(value: float, digits: int = 2, sign: str = "") -> str:
+    """A number of so many significant digits, never with an exponent."""
+    return f"{Decimal(f'{value:.{digits}g}'):{sign},f}"
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

@@ -139,3 +139,10 @@ def test_impossible_options_are_refused(tmp_path, capsys, options):
     with pytest.raises(SystemExit, match="2"):
         tune.main([str(write(tmp_path, "small.yaml")), *options])
     assert "error: " in capsys.readouterr().err
+
+
+def test_an_end_with_one_cell_is_said_in_the_singular(tmp_path, capsys):
+    assert tune.say_end(Outcome(tmp_path, [], {}, signal=2), 1, "again") == 130
+    assert "interrupted with 1 cell to go" in capsys.readouterr().err
+    tune.say_end(Outcome(tmp_path, [], {"a": "it broke"}), 1, "again")
+    assert "1 of 1 cell failed" in capsys.readouterr().err

@@ -63,10 +63,21 @@ def test_cells_are_listed_with_those_that_are_finished_and_the_sums_are_of_the_o
     assert steps.startswith(f"at most {90 * 500 * (1 + 4 + 4):,} environment steps")
     assert hours.startswith(f"about {90 * 500 * 9 * 1e-3 / 3600:.2g} CPU hours")
     one = disk_bytes(cells[0], measured)
-    assert (
-        disk
-        == f"about {3 * one / 1e6:.1f} MB on disk, {one / 1e6:.1f} MB to {one / 1e6:.1f} MB a cell"
-    )
+    assert disk == f"about {3 * one / 1e6:.1f} MB on disk, {one / 1e6:.1f} MB a cell"
+
+
+def test_hours_and_sizes_are_plain_numbers_however_large_or_small(tmp_path, monkeypatch):
+    slow = Probe(1 / 16, row_bytes=1, columns=1, parameters=100, frozen_parameters=0)
+    monkeypatch.setattr(estimate, "probe", lambda cell: slow)
+    cells = load_experiment(write(tmp_path, settings={"iterations": 2880})).cells()
+    _, counts, _, hours, disk = planned(cells[:1], tmp_path / "grid").splitlines()
+    assert counts.startswith("1 cell, 0 finished, 1 to run, 2,880 iterations in all")
+    assert hours.startswith("about 100 CPU hours")
+    size = disk_bytes(cells[0], slow)
+    assert disk == f"about {size / 1e6:.1f} MB on disk, {size / 1e6:.1f} MB a cell"
+    offline = planned(cells[:1], tmp_path / "grid", offline=True).splitlines()[-1]
+    assert 0 < float(offline.split()[2]) < 100
+    assert offline.split()[3] == "kB"
 
 
 def test_a_grid_that_is_finished_costs_nothing(tmp_path):

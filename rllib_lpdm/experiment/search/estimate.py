@@ -6,7 +6,7 @@ from rllib_lpdm.experiment.estimate import most_steps, probe
 from rllib_lpdm.experiment.search.generations import Progression
 from rllib_lpdm.experiment.search.studies import Search, Study
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.results.messages import counted, figure, one_line
 
 
 def plan(progression: Progression) -> Iterator[str]:
@@ -26,8 +26,9 @@ def plan(progression: Progression) -> Iterator[str]:
     }
     seeds, count, before = len(search.section.seeds), search.section.configurations, 0.0
     yield (
-        f"{len(search.studies)} winners to be found, of {count} configurations and {seeds} "
-        f"seed{'s' if seeds > 1 else ''} each, into {progression.folder}"
+        f"{counted(len(search.studies), 'winner')} to be found, of "
+        f"{counted(count, 'configuration')} and {counted(seeds, 'seed')} each, "
+        f"into {progression.folder}"
     )
     all_steps, all_seconds, unbounded = 0, 0.0, set()
     for rung, share in enumerate(rungs):
@@ -47,21 +48,22 @@ def plan(progression: Progression) -> Iterator[str]:
                 steps += count * seeds * (most or 0)
                 seconds += count * seeds * (most or 0) * speeds[_kind(cell)]
         yield (
-            f"rung {rung + 1} of {len(rungs)}: {cells} cells, {iterations:,} iterations, at most "
-            f"{steps:,} environment steps, and then about {seconds / 3600:.2g} CPU hours"
+            f"rung {rung + 1} of {len(rungs)}: {counted(cells, 'cell')}, "
+            f"{counted(iterations, 'iteration')}, at most {steps:,} environment steps, "
+            f"and then about {figure(seconds / 3600)} CPU hours"
         )
         all_steps, all_seconds = all_steps + steps, all_seconds + seconds
         count, before = progression.going_on(count), share
     if len(rungs) > 1:
         yield (
             f"in all at most {all_steps:,} environment steps, and then about "
-            f"{all_seconds / 3600:.2g} CPU hours"
+            f"{figure(all_seconds / 3600)} CPU hours"
         )
     if unbounded:
         yield f"steps and hours without {', '.join(sorted(unbounded))}, which has no time limit"
     done = sum(run.status == "finished" for run in progression.records().values())
     if done:
-        yield f"{done} cells there have ended, and are not run again as far as they went"
+        yield f"not run again as far as they went: {counted(done, 'cell')} there that ended"
 
 
 def _defaults(search: Search, study: Study, share: float) -> list[Cell]:

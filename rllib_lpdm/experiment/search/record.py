@@ -12,7 +12,7 @@ from rllib_lpdm.experiment.search.generations import Progression, Trial, Trials
 from rllib_lpdm.experiment.search.section import LowerBound
 from rllib_lpdm.experiment.search.studies import Study, Values, configuration_name
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
-from rllib_lpdm.results.messages import listed, one_line
+from rllib_lpdm.results.messages import counted, figure, listed, one_line
 from rllib_lpdm.results.search import Configuration, SearchedCell, SearchRecord, StudyRecord
 from rllib_lpdm.results.storage import is_remote, write_whole
 
@@ -124,14 +124,14 @@ def sentence(study: StudyRecord) -> str:
     if study.best is None:
         return f"{study.label}: every cell failed, so the settings stay as they are"
     score = study.configurations[study.winner].score
-    line = f"{study.label}: {winner}, {score:.4g}"
+    line = f"{study.label}: {winner}, {figure(score, 4)}"
     if study.winner == 0:
         line += ", the default"
     elif study.over_default is not None:
-        line += f", {study.over_default:+.3g} over the default"
+        line += f", {figure(study.over_default, 3, '+')} over the default"
     others = [configuration_name(number) for number in study.tied if number != study.winner]
     if others:
-        line += f"; tied within noise ({study.noise:.2g}) with {listed(others, 5)}"
+        line += f"; tied within noise ({figure(study.noise)}) with {listed(others, 5)}"
         line += "" if study.winner == 0 else ", and nearest to the default"
     return line
 
@@ -148,7 +148,7 @@ def tuned_text(progression: Progression, record: SearchRecord) -> str:
     configurations = progression.search.section.configurations
     head = [
         f"Settings that a search chose, as the variant {TUNED}; as they stood, as {DEFAULT}.",
-        f"Search {record.name}: {configurations} configurations for each winner by "
+        f"Search {record.name}: {counted(configurations, 'configuration')} for each winner by "
         f"{record.proposer}, chosen by {criterion}",
         f"on seeds {', '.join(map(str, record.seeds))}, which are refused here. All of it is in "
         f"{SEARCH_FILE} beside this file.",

@@ -12,6 +12,7 @@ from rllib_lpdm.experiment.search.record import write
 from rllib_lpdm.experiment.search.studies import Search
 from rllib_lpdm.experiment.session import session
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
+from rllib_lpdm.results.messages import counted
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.search import SearchRecord
 from rllib_lpdm.results.storage import results_folder
@@ -144,7 +145,7 @@ def _failures(generation: Generation, todo: Sequence[Cell], begun: Begun) -> dic
 def _say(generation: Generation, todo: Sequence[Cell], begun: Begun) -> None:
     going_on = sum(_has_come(cell, begun) > 0 for cell in todo)
     print(
-        f"{generation.title}: {len(generation.cells)} cells, {len(todo)} to run"
+        f"{generation.title}: {counted(len(generation.cells), 'cell')}, {len(todo)} to run"
         + (f", {going_on} of them from a checkpoint" if going_on else ""),
         flush=True,
     )
