@@ -199,7 +199,10 @@ def cells_parser(command: str, description: str | None) -> argparse.ArgumentPars
     """What a command takes that runs the cells of an experiment file."""
     parser = argparse.ArgumentParser(prog=program(command), description=description)
     parser.add_argument(
-        "file", type=Path, help="the experiment file, such as tune_configs/grid.yaml"
+        "file",
+        type=Path,
+        help="the experiment file, such as tune_configs/grid.yaml; a name that is not in the "
+        "current folder is taken from the package's files",
     )
     parser.add_argument(
         "--set",

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from rllib_lpdm.results.messages import one_line, shown, unknown_name
 
 INHERITED = ("environments", "algorithms", "methods", "seeds", "in_process")
 OWN = ("name", "throwaway", "search")  # of a file itself, whatever it extends
+PACKAGED = Path(__file__).parents[1] / "tune_configs"
 
 
 def load_experiment(
@@ -38,7 +40,8 @@ def load_experiment(
     """Reads an experiment file with what it extends.
 
     Args:
-        path: the YAML file.
+        path: the YAML file. A name alone that is not in the current folder is taken from the
+            package's own files, and a line on stderr says so; so is a name that a file extends.
         changes: ``PATH=VALUE`` from the command line, such as ``seeds=5`` or
             ``settings.iterations=200``; VALUE is YAML.
         imports: modules that register environments with gymnasium. A file cannot name any.
@@ -46,7 +49,7 @@ def load_experiment(
     Raises:
         ExperimentError: names the file and the place.
     """
-    path = Path(path)
+    path = _found(Path(path))
     try:
         import_modules(imports)
     except ValueError as error:
@@ -108,10 +111,23 @@ def _read_files(path: Path) -> dict[Path, ExperimentFile]:
         files[path] = file = _read_file(path, extended=bool(files))
         if file.extends is None:
             return dict(reversed(files.items()))
-        parent = path.parent / file.extends
+        parent = _found(Path(file.extends), path.parent)
         if not os.path.isfile(parent):  # of a name too long Path.is_file() raises OSError
             raise ExperimentError(f"{path}: extends: there is no file {shown(file.extends)}")
         path = parent
+
+
+def _found(path: Path, folder: Path = Path()) -> Path:
+    """A file in a folder; where there is none of a name alone, the package's file of that name."""
+    file, packaged = folder / path, PACKAGED / path.name
+    if os.path.lexists(file) or not os.path.isfile(packaged):
+        return file
+    if path.name != str(path):
+        raise ExperimentError(
+            f"{file}: there is no such file; the name alone, {path.name}, takes the package's"
+        )
+    print(f"{file}: there is no such file; taking {packaged}", file=sys.stderr)
+    return packaged
 
 
 def _read_file(path: Path, extended: bool) -> ExperimentFile:

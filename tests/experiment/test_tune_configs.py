@@ -1,10 +1,13 @@
 """The files in ``tune_configs/`` say what the method's description says."""
 
+import subprocess
+import sys
+
 import pytest
 
-from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.experiment.loading import PACKAGED, load_experiment
 from rllib_lpdm.experiment.spec import ExperimentError
-from tests.experiment.files import CONFIGS
+from tests.experiment.files import CONFIGS, write
 
 # By environment: learning rate, action std and iterations of REINFORCE with and without baseline,
 # then of PPO. Section 4.1 names the exceptions; all else is the same everywhere.
@@ -117,3 +120,55 @@ def test_every_file_loads_and_expands(name):
 def test_a_base_file_alone_says_what_it_lacks(name):
     with pytest.raises(ExperimentError, match="environments: missing"):
         load_experiment(CONFIGS / name)
+
+
+# -- the package's own, by their names ------------------------------------------------------------
+
+
+def test_a_built_package_holds_every_file(tmp_path):
+    command = [sys.executable, "-c", "import setuptools; setuptools.setup()", "--quiet"]
+    command += ["egg_info", "--egg-base", str(tmp_path)]
+    command += ["build_py", "--build-lib", str(tmp_path / "built")]
+    subprocess.run(command, cwd=CONFIGS.parent, check=True, capture_output=True)
+
+    def files(folder):
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.yaml")}
+
+    assert files(tmp_path / "built/rllib_lpdm/tune_configs") == files(CONFIGS)
+
+
+NAMES = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name != "paper.yaml")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_not_here_takes_the_packages_file_and_says_so(
+    name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert load_experiment(name).cells() == load_experiment(CONFIGS / name).cells()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{name}: there is no such file; taking {PACKAGED / name}"
+
+
+def test_a_file_that_is_here_is_taken_whatever_the_package_has(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "quickstart.yaml")
+    assert load_experiment("quickstart.yaml").environments[0].id == "CartPole-v1"
+    assert len(load_experiment("quickstart.yaml").cells()) == 1
+    assert capsys.readouterr().err == ""
+    (tmp_path / "grid.yaml").symlink_to("nowhere.yaml")
+    with pytest.raises(ExperimentError, match=r"^grid\.yaml: there is no such file$"):
+        load_experiment("grid.yaml")
+
+
+def test_a_file_of_the_users_extends_the_packages_by_name(tmp_path, capsys):
+    path = write(tmp_path, extends="paper.yaml")
+    assert load_experiment(path).cells()[0].settings.hidden_sizes == (64, 128, 256)
+    assert f"{tmp_path / 'paper.yaml'}: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tune_configs/quickstart.yaml", "/nowhere/quickstart.yaml"])
+def test_a_path_that_leads_nowhere_names_the_packages_file(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExperimentError, match=r"the name alone, quickstart\.yaml, takes"):
+        load_experiment(name)
