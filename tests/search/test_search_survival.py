@@ -1,5 +1,7 @@
 """A search that was killed ends as one that was not disturbed."""
 
+import os
+import signal
 import sys
 
 import pytest
@@ -62,10 +64,11 @@ def test_killed_and_resumed_with_other_workers_it_finds_the_same(tmp_path, ray_s
     with driver(words, tmp_path / "log") as one:
 
         def going_on():
-            """Whether a cell is taken further than its rung."""
-            return any(RUNG < progress_of(cell) < WHOLE for cell in killed.glob("Hopper*"))
+            """Whether one cell has come through the second rung, and another is in it."""
+            reached = [progress_of(cell) for cell in killed.glob("Hopper*")]
+            return WHOLE in reached and any(RUNG < iteration < WHOLE for iteration in reached)
 
-        one.wait_until(going_on, "a cell of the second rung was under way")
+        one.wait_until(going_on, "the second cell of the second rung was under way")
         one.clean_up()
     assert SearchRecord.read(killed) is None
 
@@ -119,3 +122,58 @@ def test_a_search_in_this_process_says_what_it_chose_and_tune_refuses_its_file(
     options = ["--output", str(tmp_path), "--wandb", "disabled"]
     assert tune.main([str(tmp_path / "search" / "tuned.yaml"), *options]) == 0
     assert (tmp_path / "search-tuned" / "CartPole-v1_reinforce_bp_tuned_s0").is_dir()
+
+
+FIRST, SECOND = 2, 3  # steps of a cell in each rung, an iteration a step
+ALL = 4 * FIRST + 2 * SECOND  # of the search
+STAGES = {  # steps before the stop, cells that are still to go
+    "before the first cell": (0, 4),
+    "within the first cell": (1, 4),
+    "after the first cell": (FIRST, 3),
+    "with some cells ended": (2 * FIRST + 1, 2),
+    "between the rungs": (4 * FIRST, 2),
+    "with one of the last cells ended": (4 * FIRST + SECOND, 1),
+    "before the last step": (ALL - 1, 1),
+    "after the last cell": (ALL, 1),  # which has not said yet that it has ended
+}
+
+
+def tiny(folder):
+    section = SECTION | {"halving": {"rungs": [FIRST / (FIRST + SECOND), 1.0]}}
+    settings = SETTINGS | {"iterations": FIRST + SECOND, "checkpoint_interval": 1}
+    return search_file(folder, section, settings=settings, in_process=True, methods=["bp"])
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, ray_session):
+    """The folder of the tiny search that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert run_here(tiny(folder), folder) == 0
+    return folder / "search"
+
+
+@pytest.mark.parametrize(("steps", "to_go"), STAGES.values(), ids=STAGES)
+def test_stopped_at_any_stage_and_resumed_it_finds_the_same(
+    steps, to_go, straight, tmp_path, monkeypatch, capsys
+):
+    taken, step = 0, CellRun.step
+
+    def stopping(run):
+        nonlocal taken
+        if taken == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        taken += 1
+        report = step(run)
+        if taken == steps == ALL:
+            os.kill(os.getpid(), signal.SIGINT)
+        return report
+
+    path = tiny(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "step", stopping)
+        assert run_here(path, tmp_path) == 128 + signal.SIGINT
+    assert taken == steps
+    assert f"interrupted with {to_go} cell" in capsys.readouterr().err
+    assert SearchRecord.read(tmp_path / "search") is None
+    assert run_here(path, tmp_path, "--resume") == 0
+    assert timeless(tmp_path / "search") == timeless(straight)

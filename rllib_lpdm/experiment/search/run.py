@@ -72,10 +72,11 @@ def run_search(
             _say(generation, todo, begun)
             if outcome is None:  # one Ray for all generations: each start takes seconds
                 to_end.enter_context(session(search.experiment, todo, address))
+            wanted = {cell.name for cell in todo} | begun.finished
             outcome = run_cells(
                 search.experiment,
                 folder,
-                todo,
+                [cell for cell in generation.cells if cell.name in wanted],
                 begun,
                 planned=names,
                 outdated=outdated,
@@ -86,8 +87,14 @@ def run_search(
             outdated, progression.outdated = [], False
             failed |= outcome.failed
             if outcome.signal or outcome.disk_error:
-                return SearchOutcome(folder, outcome, failed)
+                under_way = wanted - set(outcome.finished)
+                done = [name for name in _finished(progression) if name not in under_way]
+                return SearchOutcome(folder, replace(outcome, finished=done), failed)
         return SearchOutcome(folder, outcome, failed, write(progression))
+
+
+def _finished(progression: Progression) -> list[str]:
+    return [name for name, run in progression.records().items() if run.status == "finished"]
 
 
 def _left(progression: Progression, generation: Generation) -> tuple[list[Cell], Begun]:
