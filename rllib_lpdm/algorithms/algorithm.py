@@ -68,6 +68,19 @@ class LocalAlgorithm(FolderlessAlgorithm):
             )
         self._report()
 
+    def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
+        """As RLlib's.
+
+        Raises:
+            ValueError: the evaluation lasts as long as a ``train()``, and none runs beside it.
+        """
+        if self.config.evaluation_duration == "auto" and parallel_train_future is None:
+            raise ValueError(
+                "evaluate(): evaluation_duration='auto' lasts as long as the train() beside it; "
+                "give a number of episodes or timesteps to evaluate by hand"
+            )
+        return super().evaluate(parallel_train_future)
+
     def _iterate(self) -> dict[str, float]:
         started = time.perf_counter()
         if self.iterations_done == 0:

@@ -143,7 +143,10 @@ class LocalConfig(AlgorithmConfig):
             )
         _check_seed(self.seed)
         stay_silent_on_the_api_stack(self)
-        super().validate()
+        try:
+            super().validate()
+        except ValueError as error:  # RLlib adds how to switch all checks off
+            raise ValueError(str(error).partition("\nTo suppress")[0]) from None
         settings = self.settings()
         for name in self.settings_class.model_fields:
             setattr(self, name, getattr(settings, name))
@@ -168,6 +171,7 @@ class LocalConfig(AlgorithmConfig):
 
     def _refuse_unsupported(self) -> None:
         iteration = "a train() is iterations_per_report iterations, whatever its steps and seconds"
+        interval, runners = self.evaluation_interval, self.evaluation_num_env_runners
         refusals = {
             "the old API stack": (
                 not self.enable_env_runner_and_connector_v2,
@@ -212,6 +216,30 @@ class LocalConfig(AlgorithmConfig):
                 "whole episodes are collected; PPO's episodes_per_iteration and "
                 "steps_per_iteration say how many",
             ),
+            f"evaluation(evaluation_interval={interval!r})": (
+                interval is not None and not _is_count(interval),
+                "write a whole number of train() calls, or None for no evaluation",
+            ),
+            f"evaluation(evaluation_num_env_runners={runners!r})": (
+                not _is_count(runners),
+                "write a whole number; 0 evaluates in the algorithm's own process",
+            ),
+            f"evaluation(evaluation_duration_unit={self.evaluation_duration_unit!r})": (
+                self.evaluation_duration_unit not in ("episodes", "timesteps"),
+                "write 'episodes' or 'timesteps'",
+            ),
+            "evaluation(evaluation_duration='auto') without an evaluation_interval": (
+                self.evaluation_duration == "auto" and not interval,
+                "it lasts as long as the train() beside it; set evaluation_interval=1",
+            ),
+            "offline evaluation": (
+                bool(
+                    self.offline_evaluation_interval
+                    or self.num_offline_eval_runners
+                    or self.off_policy_estimation_methods
+                ),
+                "episodes are played and none recorded; use evaluation(evaluation_interval=...)",
+            ),
             "offline_data(input_)": (
                 self.is_offline,
                 "episodes are played; pretrain_from prepares layers with recorded observations",
@@ -253,6 +281,10 @@ def is_searched(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(is_searched, value))
     return isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _check_seed(seed: Any) -> None:

@@ -81,6 +81,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
         self._calls_back = any(map(self._uses_callback, EPISODE_CALLBACKS))
         self._finished: list[tuple[int, float, float]] = []  # steps, return, seconds
+        self._evaluated = 0  # episodes of the evaluation that goes on
         compile_kernels()
         self.make_env()
         self.make_module()
@@ -126,9 +127,9 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         num_episodes: int | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
-        force_reset: bool = False,
+        force_reset: bool = True,
     ) -> list[Episode]:
-        """Whole episodes for RLlib's evaluation, always from the same starts.
+        """Plays whole episodes for RLlib's evaluation, every time from the same starts.
 
         Args:
             num_timesteps: collect until at least so many steps.
@@ -136,7 +137,8 @@ class EpisodeRunner(EnvRunner, Checkpointable):
             explore: draw actions; None takes the most probable one, unless ``evaluation_config``
                 sets ``explore``.
             random_actions: not supported; every action comes from the policy.
-            force_reset: without effect; an episode always begins with a reset.
+            force_reset: begin with the first start again; False goes on after the last call's
+                episodes. An episode always begins with a reset.
 
         Raises:
             ValueError: both numbers were given, or random actions were asked for.
@@ -155,11 +157,14 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         policy = self.module.numpy_policy()
         episodes: list[Episode] = []
         steps = 0
+        self._evaluated = 0 if force_reset else self._evaluated
         with single_threaded():
             while len(episodes) < enough_episodes and steps < enough_steps:
-                rng = stream(self.config.seed, Purpose.EVALUATION, self.worker_index, len(episodes))
+                address = (Purpose.EVALUATION, self.worker_index, self._evaluated)
+                rng = stream(self.config.seed, *address)
                 episodes.append(self._run_episode(policy, rng, explore))
                 steps += len(episodes[-1])
+                self._evaluated += 1
         self._callback("on_sample_end", samples=episodes)
         return episodes
 
@@ -248,7 +253,9 @@ class EpisodeRunner(EnvRunner, Checkpointable):
             (NUM_EPISODES, episodes, "sum"),
             (NUM_EPISODES_LIFETIME, episodes, "lifetime_sum"),
         ):
-            self.metrics.log_value(key, value, reduce=reduce)
+            # An evaluation beside the training plans its next call by the throughput of steps.
+            throughput = key == NUM_ENV_STEPS_SAMPLED_LIFETIME
+            self.metrics.log_value(key, value, reduce=reduce, with_throughput=throughput)
         self._finished.clear()
         return self.metrics.reduce()
 

@@ -12,9 +12,12 @@ from ray.tune.registry import register_env
 
 from rllib_lpdm import PPOConfig, ReinforceConfig
 from rllib_lpdm.algorithms import Reinforce
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from tests.algorithms.runs import config, learner_of, train, without_time
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+BESIDE = {"evaluation_parallel_to_training": True}
+AUTO = {"evaluation_duration": "auto", **BESIDE}
 
 
 class Grid(gym.Env):
@@ -127,11 +130,24 @@ def test_other_spaces_are_refused_before_training(observations, actions, message
         (lambda c: c.env_runners(rollout_fragment_length=50), "whole episodes"),
         (lambda c: c.offline_data(input_="recorded"), "episodes are played"),
         (lambda c: c.environment(env=None), r"environment\('CartPole-v1'\)"),
+        (lambda c: c.evaluation(**BESIDE), "evaluation_num_env_runners"),
+        (lambda c: c.evaluation(evaluation_duration="auto"), "evaluation_parallel_to_training"),
+        (lambda c: c.evaluation(evaluation_duration=0), "evaluation_duration"),
+        (lambda c: c.evaluation(evaluation_interval=0.5), "whole number"),
+        (lambda c: c.evaluation(evaluation_num_env_runners=0.5), "whole number"),
+        (lambda c: c.evaluation(evaluation_duration_unit="hours"), "'episodes' or 'timesteps'"),
+        (
+            lambda c: c.evaluation(**AUTO, evaluation_num_env_runners=1),
+            "set evaluation_interval=1",
+        ),
+        (lambda c: c.evaluation(offline_evaluation_interval=1), "none recorded"),
+        (lambda c: c.evaluation(num_offline_eval_runners=1), "none recorded"),
     ],
 )
 def test_a_setting_that_cannot_be_met_is_refused_with_the_way_out(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         change(config()).build_algo()
+    assert "\n" not in str(error.value)
 
 
 def test_reinforce_refuses_settings_of_ppo_only():
@@ -220,6 +236,75 @@ def test_evaluation_plays_as_many_episodes_as_asked_from_the_same_starts(runners
     assert results[0]["num_episodes"] == duration
     assert results[0]["episode_return_mean"] == results[1]["episode_return_mean"]
     algo.stop()
+
+
+def _evaluate_by_hand(algorithm, group):
+    """As RLlib's documentation writes one."""
+    results = group.foreach_env_runner(
+        lambda runner: (runner.sample(num_episodes=2), runner.get_metrics())[1],
+        local_env_runner=group.num_remote_env_runners() == 0,
+    )
+    algorithm.metrics.aggregate(results, key=("evaluation", "env_runners"))
+    return algorithm.metrics.peek(("evaluation", "env_runners")), 2, 2
+
+
+BY_STEPS = {"evaluation_duration": 30, "evaluation_duration_unit": "timesteps"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "episodes"),
+    [
+        ({"evaluation_duration": 3}, 3),
+        (BY_STEPS, None),
+        ({"custom_evaluation_function": _evaluate_by_hand}, 2),
+        pytest.param(
+            {**BY_STEPS, **BESIDE, "evaluation_num_env_runners": 1}, None, marks=pytest.mark.slow
+        ),
+    ],
+    ids=["episodes", "timesteps", "by hand", "timesteps beside the training"],
+)
+def test_evaluation_between_or_beside_trainings_does_not_change_them(settings, episodes):
+    plain = config().build_algo()
+    expected = train(plain, 3)
+    plain.stop()
+    algo = config().evaluation(evaluation_interval=2, **settings).build_algo()
+    rows = []
+    for report in range(3):
+        result = algo.train()
+        rows += map(without_time, algo.iteration_rows)
+        if report == 1:
+            found = result["evaluation"]["env_runners"]
+    assert rows == expected
+    assert found["num_episodes"] == episodes or (
+        episodes is None and 30 <= found["num_env_steps_sampled"] < 60
+    )
+    algo.stop()
+
+
+@pytest.mark.slow
+def test_evaluation_lasts_as_long_as_the_training_beside_it():
+    made = config(iterations_per_report=100).evaluation(**AUTO, evaluation_interval=1)
+    algo = made.evaluation(evaluation_num_env_runners=1).build_algo()
+    seen = 0
+    for _ in range(20):  # a short training may end before a result has come
+        seen += "env_runners" in algo.train()["evaluation"]
+        if seen == 2:
+            break
+    assert seen == 2
+    with pytest.raises(ValueError, match="give a number of episodes or timesteps"):
+        algo.evaluate()
+    algo.stop()
+
+
+def test_an_evaluation_that_goes_on_plays_other_starts():
+    runner = EpisodeRunner(config=config())
+    first, second, again = (
+        runner.sample(num_episodes=2, force_reset=forced) for forced in (True, False, True)
+    )
+    starts = [episode.observations[0].tolist() for episode in first + second]
+    assert len(np.unique(starts, axis=0)) == 4
+    assert [episode.observations[0].tolist() for episode in again] == starts[:2]
+    runner.stop()
 
 
 def test_a_config_is_rebuilt_from_its_dict_as_tune_does():
