@@ -47,6 +47,7 @@ class Aggregate:
         optimality_gap: how far runs stay below a normalised score of 1, on average.
         improvement: probability that a run is better than one of the baseline; None for the
             baseline itself and where there is none.
+        finished: whether the method's runs are.
     """
 
     algorithm: str
@@ -60,6 +61,7 @@ class Aggregate:
     median: Estimate
     optimality_gap: Estimate
     improvement: Estimate | None
+    finished: bool = True
 
 
 Scores = dict[Place, dict[Series, Floats]]
@@ -147,6 +149,7 @@ def aggregate_rows(groups: Groups, baseline: str = "bp") -> tuple[list[Aggregate
                     bootstrap(strata, median),
                     bootstrap(strata, optimality_gap),
                     improvement,
+                    all(groups[place][each].finished for place in common),
                 )
             )
     return rows, notes

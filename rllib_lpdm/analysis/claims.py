@@ -64,6 +64,7 @@ class Finding:
         probability: that a run does better, as the claim says, with its interval.
         verdict: "held", "not held" or "undecided".
         needs: about how many seeds would decide it, None where it is decided or at the level.
+        finished: whether the runs are.
     """
 
     claim: Claim
@@ -73,6 +74,7 @@ class Finding:
     probability: Estimate
     verdict: str
     needs: int | None
+    finished: bool = True
 
 
 def _highest(group: Group, other: Group) -> tuple[Floats, Floats]:
@@ -147,7 +149,8 @@ def _finding(groups: Groups, claim: Claim) -> Finding | None:
     environments = list(dict.fromkeys(place.environment for place in places))
     verdict = _verdict(probability, claim.level, seeds)
     needs = _needed(probability, claim.level, seeds) if verdict == "undecided" else None
-    return Finding(claim, environments, len(places), seeds, probability, verdict, needs)
+    finished = all(groups[place][each].finished for place in places for each in (method, other))
+    return Finding(claim, environments, len(places), seeds, probability, verdict, needs, finished)
 
 
 def _needed(probability: Estimate, level: float, seeds: int) -> int | None:

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 PANEL = 3.2, 2.2  # inches, on the page
+WIDE = 9.0, 3.0  # inches, of a panel that has the page's whole width
 SMALL = 2.3, 1.6  # inches, in a file of many panels
 SPAN = 4  # panels side by side in a file
 
@@ -78,10 +79,12 @@ class Panel:
     Attributes:
         title: what it shows.
         versions: SVG by the version's name, the only one's being empty.
+        wide: the same for a wide screen, where a figure has a single panel; else empty.
     """
 
     title: str
     versions: Mapping[str, str]
+    wide: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -157,17 +160,16 @@ def make_picture(
         height: of a panel, in those of an ordinary one.
         handles: what the files' legend shows beside the series.
     """
-    panels: dict[str, dict[str, str]] = {}
+    svgs: dict[str, dict[str, str]] = {name: {} for draws in versions.values() for name in draws}
+    wide: dict[str, str] = {}
     files = []
     with mpl.rc_context(STYLE):
         for version, draws in versions.items():
             for name, draw in draws.items():
                 label = ", ".join(filter(None, (title, name, version)))
-                with mpl.rc_context({"font.size": LETTERS}):
-                    figure = Figure(figsize=(PANEL[0], PANEL[1] * height))
-                    draw(figure.subplots())
-                    _lay_out(figure)
-                    panels.setdefault(name, {})[version] = page_svg(figure, label)
+                svgs[name][version] = _panel(draw, PANEL, height, label)
+                if len(svgs) == 1:
+                    wide[version] = _panel(draw, WIDE, height, f"{label}, wide")
             stem = re.sub("[^a-z]+", "_", ", ".join(filter(None, (anchor, version))))
             files += _save(folder, stem, draws, palette, columns, height, handles)
     return Picture(
@@ -175,9 +177,18 @@ def make_picture(
         title,
         how_to_read,
         palette.legend(),
-        [Panel(name, svgs) for name, svgs in panels.items()],
+        [Panel(name, of_it, wide) for name, of_it in svgs.items()],
         files,
     )
+
+
+def _panel(draw: Draw, size: tuple[float, float], height: float, label: str) -> str:
+    """One panel as SVG, its letters of the same size in panels of any size."""
+    with mpl.rc_context({"font.size": LETTERS}):
+        figure = Figure(figsize=(size[0], size[1] * height))
+        draw(figure.subplots())
+        _lay_out(figure)
+        return page_svg(figure, label)
 
 
 def _save(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
@@ -22,6 +23,7 @@ from rllib_lpdm.analysis.curves import (
 from rllib_lpdm.analysis.drawing import MUTED, Draw, Palette, Picture, make_picture
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import Group, Groups, Place
+from rllib_lpdm.analysis.statistics import Floats
 from rllib_lpdm.results.iterations import LENGTH
 
 
@@ -57,18 +59,27 @@ def _draw_profiles(axes: Axes, rows: Sequence[Aggregate], palette: Palette) -> N
     for row in rows:
         style = palette.line(row.series)
         axes.plot(TAUS, row.profile.value, drawstyle="steps-post", **style)
-        axes.fill_between(
-            TAUS,
-            row.profile.low,
-            row.profile.high,
-            step="post",
-            color=style["color"],
-            alpha=0.15,
-            linewidth=0,
-        )
+        _draw_band(axes, TAUS, row.profile.low, row.profile.high, style, step="post")
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     axes.set_xlabel("normalised score τ")
     axes.set_ylabel("fraction of runs > τ")
+
+
+def _draw_band(
+    axes: Axes, x: Floats, low: Floats, high: Floats, style: Mapping[str, Any], **how: Any
+) -> None:
+    """An interval along a line: a faint surface, and edges by which bands are told apart."""
+    color = style["color"]
+    axes.fill_between(
+        x,
+        low,
+        high,
+        facecolor=to_rgba(color, 0.1),
+        edgecolor=to_rgba(color, 0.65),
+        linestyle=style["linestyle"],
+        linewidth=0.6,
+        **how,
+    )
 
 
 def aggregates_picture(aggregates: Sequence[Aggregate], baseline: str, folder: Path) -> Picture:
@@ -199,9 +210,7 @@ def _draw_curves(axes: Axes, curves: Mapping[Series, Curve], axis: Axis, palette
         axes.plot(curve.x[rest], value[rest], color=style["color"], linestyle=":", linewidth=0.9)
         low, high = curve.estimate.low[:whole], curve.estimate.high[:whole]
         if np.isfinite(low).any():
-            axes.fill_between(
-                curve.x[:whole], low, high, color=style["color"], alpha=0.17, linewidth=0
-            )
+            _draw_band(axes, curve.x[:whole], low, high, style)
     axes.set_xlabel("environment steps" if axis == "steps" else "iterations")
     axes.margins(x=0.01)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

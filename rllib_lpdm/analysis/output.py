@@ -93,7 +93,7 @@ def _pictures(report: Report, folder: Path) -> list[Picture]:
     profiled = [row for row in report.aggregates if row.environments > 1 or row.compares]
     if profiled:
         pictures.append(profiles(profiled, folder))
-    if report.aggregates:
+    if any(min(row.runs) > 1 for row in report.aggregates):  # of a single seed: dots, no intervals
         pictures.append(aggregates_picture(report.aggregates, report.baseline, folder))
     if errors := errors_picture(report.groups, folder):
         pictures.append(errors)

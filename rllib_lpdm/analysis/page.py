@@ -67,6 +67,9 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
         notes=[_folded(note) for note in report.notes],
         not_finished=[cell for cell in cells if cell.status != "finished"],
         blocks=paper_layout(report.scores, report.with_paper),
+        unfinished=not all(score.finished for score in report.scores),
+        with_paper=any(np.isfinite(score.paper.max_score) for score in report.scores)
+        and report.with_paper,
         differences=any(np.isfinite(score.differences.max_score) for score in report.scores),
         measures=MEASURES,
         scores=score_table(report, first),
@@ -167,7 +170,12 @@ def _laid_out(picture: Picture) -> dict[str, Any]:
     panels = [
         (
             panel.title,
-            [Markup(panel.versions[name]) if name in panel.versions else None for name in versions],
+            [
+                Markup(panel.versions[name] + panel.wide.get(name, ""))
+                if name in panel.versions
+                else None
+                for name in versions
+            ],
         )
         for panel in picture.panels
     ]

@@ -10,7 +10,14 @@ from rllib_lpdm.analysis.report import Report
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import Place
 from rllib_lpdm.analysis.statistics import Estimate
-from rllib_lpdm.analysis.tables import CLAIM_HEADS, claim_texts, number, ratio, score_records
+from rllib_lpdm.analysis.tables import (
+    CLAIM_HEADS,
+    claim_texts,
+    number,
+    ratio,
+    score_records,
+    starred,
+)
 
 DASH = "\N{EN DASH}"
 
@@ -68,13 +75,17 @@ def headline(report: Report) -> Headline:
     """How high and where the methods end; how they compare where there are seeds enough."""
     normalised = len({place.environment for place in report.groups}) > 1
     figures = {
-        (row.algorithm, row.series): [_estimate(row.interquartile_mean), _estimate(row.end_score)]
+        (row.algorithm, row.series): [
+            _starred(_estimate(row.interquartile_mean), row.finished),
+            _estimate(row.end_score),
+        ]
         for row in report.aggregates
     }
     if not normalised:
         figures = {
             (score.place.algorithm, score.series): [
-                _entry(figure, ".1f") for figure in (score.measures.max_score, score.end_score)
+                _starred(_entry(score.measures.max_score, ".1f"), score.finished),
+                _entry(score.end_score, ".1f"),
             ]
             for score in report.scores
         }
@@ -184,7 +195,7 @@ def _aggregate_entries(row: Aggregate, baseline: str) -> list[Entry]:
         Entry(row.series.label),
         Entry(str(sum(row.runs)), sum(row.runs), title=" + ".join(map(str, row.runs))),
         Entry(str(len(row.runs)), len(row.runs)),
-        _estimate(row.interquartile_mean),
+        _starred(_estimate(row.interquartile_mean), row.finished),
         _estimate(row.end_score),
         _estimate(row.median),
         _estimate(row.optimality_gap),
@@ -198,6 +209,10 @@ def _improvement(row: Aggregate, baseline: str) -> Entry:
         return Entry(DASH, float("nan"), title=f"no other runs of {baseline} to compare with")
     _, low, high = map(float, row.improvement)
     return replace(_estimate(row.improvement), strong=row.compares and not low <= 0.5 <= high)
+
+
+def _starred(entry: Entry, finished: bool) -> Entry:
+    return replace(entry, text=starred(entry.text, finished))
 
 
 def _estimate(estimate: Estimate) -> Entry:
@@ -225,7 +240,10 @@ def speed_table(report: Report) -> Table:
             Entry(speed.place.environment),
             Entry(speed.place.algorithm),
             Entry(speed.series.label if varied else speed.series.method),
-            Entry(_duration(speed.hours), speed.hours),
+            _starred(
+                Entry(_duration(speed.hours), speed.hours),
+                report.groups[speed.place][speed.series].finished,
+            ),
             _entry(speed.steps_per_second, ",.0f"),
             _entry(speed.ratio, "x"),
         ]

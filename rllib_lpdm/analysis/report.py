@@ -121,7 +121,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
         for path in sorted(appendices)
     }
     notes = [
-        *(_other_budgets(groups) if with_paper else []),
+        *([*_other_budgets(groups), *_outside(groups)] if with_paper else []),
         *results.notes,
         *(
             f"{name}: {note}"
@@ -218,6 +218,16 @@ def _is_cell(folder: Path) -> bool:
         return False
 
 
+def _outside(groups: Groups) -> list[str]:
+    """A sentence that names the environments for which the paper has no numbers."""
+    known = {environment for environment, _, _ in published()}
+    outside = [
+        name for name in dict.fromkeys(place.environment for place in groups) if name not in known
+    ]
+    are = "is" if len(outside) == 1 else "are"
+    return [f"{listed(outside)} {are} not among the paper's environments"] if outside else []
+
+
 def _few_seeds(groups: Groups) -> str:
     counts = {group.name: len(group.counted) for row in groups.values() for group in row.values()}
     few = [name for name, count in counts.items() if count < ENOUGH]
@@ -249,12 +259,7 @@ def _other_budgets(groups: Groups) -> list[str]:
 
 def _limits(groups: Groups, baseline: str) -> list[str]:
     """A sentence for everything about the runs that limits what a comparison says."""
-    known = {environment for environment, _, _ in published()}
-    notes = [
-        f"{environment} is not among the paper's environments; it comes after them"
-        for environment in dict.fromkeys(place.environment for place in groups)
-        if environment not in known
-    ]
+    notes = []
     unstepped = [
         cell.run.cell
         for row in groups.values()

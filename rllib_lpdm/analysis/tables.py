@@ -20,6 +20,14 @@ WIDTH = 4  # environments side by side, as in the paper
 MEASURES = ("Max score", "Rel. spread", "Iterations", "End score")
 
 
+UNFINISHED = "*"
+
+
+def starred(text: str, finished: bool) -> str:
+    """A figure's text, with an asterisk where its runs have not finished."""
+    return text if finished else text + UNFINISHED
+
+
 def score_table(cells: Sequence[CellResult]) -> str:
     """Max score, and the end score in brackets, of every method side by side.
 
@@ -27,7 +35,8 @@ def score_table(cells: Sequence[CellResult]) -> str:
         cells: any cells; seeds of one configuration are averaged.
 
     Returns:
-        Lines of text, one per environment, algorithm and variant.
+        Lines of text, one per environment, algorithm and variant. An asterisk marks the max score
+        of runs that have not finished; a last line says so.
     """
     groups = grouped(cells)
     methods = list(dict.fromkeys(series.method for row in groups.values() for series in row))
@@ -36,7 +45,8 @@ def score_table(cells: Sequence[CellResult]) -> str:
         for variant in dict.fromkeys(series.variant for series in row):
             found = (row.get(Series(method, variant)) for method in methods)
             texts = [
-                f"{measures(group.scores).max_score:.1f} ({end_score(group.returns):.1f})"
+                starred(f"{measures(group.scores).max_score:.1f}", group.finished)
+                + f" ({end_score(group.returns):.1f})"
                 if group
                 else "-"
                 for group in found
@@ -45,10 +55,13 @@ def score_table(cells: Sequence[CellResult]) -> str:
     if not any(line[2] for line in lines):
         lines = [line[:2] + line[3:] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
+    texts = [
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
-    )
+    ]
+    if not all(group.finished for row in groups.values() for group in row.values()):
+        texts.append(f"{UNFINISHED} of runs that have not finished, so far")
+    return "\n".join(texts)
 
 
 def number(value: float, form: str = ".1f") -> str:
@@ -168,7 +181,7 @@ def claim_texts(found: Finding) -> list[str]:
         f"{claim.method}, {claim.other}",
         f"{found.places} of {', '.join(found.environments)}",
         str(found.seeds),
-        f"{value:.2f}{interval}",
+        starred(f"{value:.2f}", found.finished) + interval,
         f"{claim.level:g}",
         found.verdict + needs,
     ]
@@ -263,9 +276,8 @@ def _ours(score: Score | None) -> list[tuple[str, str]]:
     if score is None:
         return NO_FIGURES
     m, r = score.measures, score.ratios
-    unfinished = "" if score.finished else "*"
     return [
-        (number(m.max_score) + unfinished, ratio(r.max_score)),
+        (starred(number(m.max_score), score.finished), ratio(r.max_score)),
         (
             number(m.relative_spread, ".2f") + ("%" if math.isfinite(m.relative_spread) else ""),
             ratio(r.relative_spread),

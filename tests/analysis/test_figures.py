@@ -204,6 +204,21 @@ def test_the_panels_of_a_page_share_no_ids_and_leave_colours_to_its_style(pictur
         assert parsed(text).get("aria-label").startswith("Learning curves")
 
 
+def test_a_band_has_a_faint_surface_and_edges_by_which_three_are_told_apart(panels, tmp_path):
+    methods = ("bp", "lpdm", "lpdm_guided")
+    made = grouped([run(seed, method=method) for method in methods for seed in range(3)])
+    learning_curves(made, "x", "", tmp_path)
+    profiles(aggregate_rows(made)[0], tmp_path)
+    for version, title in (("raw score, by iterations", "CartPole-v1, ppo"), ("", "ppo")):
+        bands = drawn(panels[version][title]).collections
+        for band, color in zip(bands, SERIES, strict=False):
+            (surface,), (edge,) = band.get_facecolor(), band.get_edgecolor()
+            assert to_hex(surface) == to_hex(edge) == color
+            assert surface[3] * len(methods) < 0.5 < edge[3]
+            assert band.get_linewidth()[0] > 0
+        assert len(bands) == len(methods)
+
+
 HOSTILE = "<script>alert(1)</script>\"'&$\\frac{$_^{"
 
 

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.analysis.aggregates import aggregate_rows
+from rllib_lpdm.analysis.claims import findings
 from rllib_lpdm.analysis.drawing import Palette, make_picture
 from rllib_lpdm.analysis.page import DASH, render_page
+from rllib_lpdm.analysis.page_tables import (
+    aggregate_table,
+    claim_table,
+    headline,
+    speed_table,
+)
 from rllib_lpdm.analysis.report import analyse
 from rllib_lpdm.analysis.results import CellResult, Series
 from rllib_lpdm.analysis.scores import grouped
@@ -127,6 +134,27 @@ def test_a_score_that_was_lost_again_stands_beside_its_highest(look):
     assert page.locator(".headline tbody tr").last.inner_text().split() == ["bp", "474.0", "201.0"]
 
 
+@pytest.mark.parametrize("environments", [["Hopper-v4"], ["Hopper-v4", "Ant-v4"]])
+def test_figures_of_unfinished_runs_have_an_asterisk_in_every_table(environments):
+    cells = [
+        cell(f"{environment}{method}{seed}", environment, method, seed, 10.0 + seed, status=status)
+        for environment in environments
+        for method, status in (("bp", "finished"), ("lpdm", "running"))
+        for seed in range(2)
+    ]
+    groups = grouped(cells)
+    rows, _ = aggregate_rows(groups)
+    made = report(cells, aggregates=rows, claims=findings(groups))
+    bp, lpdm = headline(made).rows["ppo"]
+    assert [entry.text.endswith("*") for entry in bp] == [False] * len(bp)
+    assert [entry.text.endswith("*") for entry in lpdm[:3]] == [False, True, False]
+    for table, method, figure in ((aggregate_table(made), 1, 4), (speed_table(made), 2, 3)):
+        for row in table.rows:
+            assert row[figure].text.endswith("*") is (row[method].text == "lpdm")
+    assert all("*" in row[4].text for row in claim_table(made).rows)
+    assert "An asterisk marks" in render_page(made, []).split("<table")[0]
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_text_stands_out_in_both_schemes(page, scheme):
     page.emulate_media(color_scheme=scheme)
@@ -147,6 +175,23 @@ def test_the_letters_of_plots_are_at_least_eleven_pixels_high_on_every_screen(tm
         page.set_viewport_size({"width": width, "height": 800})
         smallest = page.evaluate(
             """() => Math.min(...[...document.querySelectorAll("svg text")].map((text) =>
+                parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))"""
+        )
+        assert 11 <= smallest < 17, width
+
+
+def test_a_single_panel_has_the_whole_page_and_letters_of_the_same_size(tmp_path, look):
+    draws = {"one": lambda axes: axes.set_xlabel("iterations")}
+    picture = make_picture(tmp_path, "x", "Curves", "", Palette([Series("bp")]), {"": draws})
+    page = look(render_page(report([cell()]), [picture]))
+    for width in (1400, 900, 899, 390, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        (plot,) = page.locator("#x svg:visible").all()
+        if width >= 900:
+            main = page.locator("#x").bounding_box()["width"]
+            assert plot.bounding_box()["width"] == pytest.approx(main, abs=1)
+        smallest = plot.evaluate(
+            """(plot) => Math.min(...[...plot.querySelectorAll("text")].map((text) =>
                 parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))"""
         )
         assert 11 <= smallest < 17, width

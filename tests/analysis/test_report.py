@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.report import ReportError, analyse
 from rllib_lpdm.analysis.results import Series
 from rllib_lpdm.analysis.scores import Place
@@ -187,6 +188,26 @@ def test_an_environment_that_the_paper_has_not_is_reported_last_with_a_note(tmp_
     assert budgets.endswith("Iterations: Ant-v4 ppo 2 (paper 3000)")
     assert note.startswith("Aardvark-v0 is not among the paper's environments")
     assert [row.place.environment for row in analyse(tmp_path).scores] == ["Ant-v4", "Aardvark-v0"]
+
+
+def test_aggregates_are_drawn_where_some_method_has_two_seeds_and_listed_always(tmp_path):
+    for method in ("bp", "lpdm"):
+        write_cell(tmp_path / "x", method=method)
+    page = write(analyse(tmp_path / "x"), tmp_path / "one").read_text()
+    assert not list((tmp_path / "one" / "figures").glob("aggregates*"))
+    assert "The methods over all environments" in page
+    write_cell(tmp_path / "x", seed=1)
+    write(analyse(tmp_path / "x"), tmp_path / "two")
+    assert (tmp_path / "two" / "figures" / "aggregates.png").is_file()
+
+
+def test_environments_outside_the_paper_are_named_once_and_only_beside_its_numbers(tmp_path):
+    for environment in ("Aardvark-v0", "Zaxxon"):
+        for seed in range(2):
+            write_cell(tmp_path, environment=environment, seed=seed)
+    assert notes(tmp_path) == []
+    (note,) = notes(tmp_path, with_paper=True)
+    assert note == "Aardvark-v0, Zaxxon are not among the paper's environments"
 
 
 def test_a_place_without_the_baseline_is_named(tmp_path):

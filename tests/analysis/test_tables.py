@@ -139,6 +139,15 @@ def test_the_columns_of_the_terminals_table_stand_below_one_another():
     assert lines[1][header.index("lpdm") :] == "1.0 (1.0)"
 
 
+def test_the_terminals_table_marks_what_has_not_finished_and_says_so():
+    cells = [cell([1]), cell([2, 4], method="lpdm", status="running"), cell([3], method="frozen")]
+    failed = cell([9], method="frozen", status="failed", seed=1)
+    _, line, said = words(score_table([*cells, failed]))
+    assert line[2:] == ["1.0", "(1.0)", "3.0*", "(4.0)", "3.0", "(3.0)"]
+    assert said[0] == "*"
+    assert words(score_table([cells[0], cells[2]]))[-1][-1] == "(3.0)"
+
+
 def test_no_cells_make_tables_without_lines():
     assert len(score_table([]).splitlines()) == 1
     assert csv_text([]).strip() == markdown([]).strip() == latex([]).strip() == ""
