@@ -17,7 +17,7 @@ from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.saved import CheckpointName, SavedWeights
 from rllib_lpdm.experiment.spec import EvaluationError
-from rllib_lpdm.experiment.video import DEFAULT_RATE, Filmed, gl_setting, headless, video
+from rllib_lpdm.experiment.video import Filmed, frame_rate, gl_setting, headless, video
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.results.messages import one_line, shown
 
@@ -94,6 +94,8 @@ class SavedPolicy(SavedWeights):
 
         An MP4 has a frame for the start and one for every step. A GIF has at most 50 frames a
         second of the environment's time, so every second or third of them where there are more.
+        Grey frames, floats and channels first are converted, and all frames get the first one's
+        size.
 
         Args:
             file: where to; ends in ``.mp4`` or ``.gif``. It appears when it is whole.
@@ -109,7 +111,7 @@ class SavedPolicy(SavedWeights):
         with (
             self.runner(seed, render_mode="rgb_array") as runner,
             headless(runner.env),
-            video(file, runner.env.metadata.get("render_fps") or DEFAULT_RATE) as add,
+            video(file, frame_rate(runner.env)) as add,
         ):
             runner.env = Filmed(runner.env, add)
             (episode,) = runner.sample(num_episodes=1)

@@ -1,5 +1,6 @@
 """Videos of an environment, also on machines without a display."""
 
+import contextlib
 import functools
 import importlib.util
 import itertools
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,22 @@ Array = NDArray[Any]
 VIDEO_SUFFIXES = (".mp4", ".gif")
 GIF_RATE = 50  # frames a second; viewers slow faster ones down
 DEFAULT_RATE = 30  # where an environment does not name its own
+RATES = (1, 1000)  # frames a second that an environment may name
+ROUNDED = 1e-3  # by how much a float may miss 0 or 1
+CHANNELS = (1, 3, 4)  # of grey, colour, and colour with transparency
 GL_TIMEOUT = 60  # seconds
 
 
 class Filmed(gym.Wrapper):
-    """Hands on a frame of every state that the environment comes to."""
+    """Hands on a picture of every state that the environment comes to.
+
+    All pictures have the first one's size.
+    """
 
     def __init__(self, env: gym.Env, add: Callable[[Array], None]) -> None:
         super().__init__(env)
         self._add = add
+        self._size: tuple[int, int] | None = None
 
     def reset(self, **kwargs: Any) -> Any:
         result = self.env.reset(**kwargs)
@@ -59,7 +66,52 @@ class Filmed(gym.Wrapper):
             raise EvaluationError(f"{name} cannot be drawn: {one_line(error)}{way_out}") from error
         if not isinstance(frame, np.ndarray):
             raise EvaluationError(f"{name} cannot be drawn: it has no render mode rgb_array")
-        self._add(frame)
+        try:
+            whole = picture(frame)
+        except ValueError as error:
+            raise EvaluationError(f"{name} cannot be drawn: {error}") from None
+        self._size = self._size or whole.shape[:2]
+        rows, columns = (
+            np.arange(wanted) * given // wanted
+            for wanted, given in zip(self._size, whole.shape[:2], strict=True)
+        )
+        self._add(whole[rows[:, None], columns])
+
+
+def picture(frame: Array) -> Array:
+    """A frame in the form that every encoder takes.
+
+    Args:
+        frame: (height, width), or with 1, 3 or 4 channels, last or first; truth values, numbers
+            from 0 to 255, or floats from 0 to 1.
+
+    Returns:
+        (height, width, 3) uint8, without transparency.
+
+    Raises:
+        ValueError: the frame is none of these.
+    """
+    shape, kind = frame.shape, frame.dtype.kind
+    if frame.ndim == 2:
+        frame = frame[:, :, None]
+    elif frame.ndim == 3 and shape[2] not in CHANNELS:
+        frame = np.moveaxis(frame, 0, 2)
+    if frame.ndim != 3 or frame.shape[2] not in CHANNELS or not frame.size or kind not in "buif":
+        raise ValueError(f"a frame of shape {shape} and type {frame.dtype} is no picture")
+    low, high = frame.min(), frame.max()
+    if kind == "b" or (kind == "f" and high <= 1 + ROUNDED):
+        frame, low, high = 255.0 * frame, 255.0 * low, 255.0 * high
+    if not -ROUNDED * 255 <= low <= high <= 255 * (1 + ROUNDED):
+        raise ValueError(f"a frame has values from {low:g} to {high:g}, not from 0 to 255")
+    if frame.dtype != np.uint8:
+        frame = np.rint(frame).clip(0, 255).astype(np.uint8)
+    return np.broadcast_to(frame, (*frame.shape[:2], 3)) if frame.shape[2] == 1 else frame[..., :3]
+
+
+def frame_rate(env: gym.Env) -> float:
+    """Frames a second as an environment names them, or the usual number."""
+    rate = env.metadata.get("render_fps")
+    return rate if isinstance(rate, int | float) and RATES[0] <= rate <= RATES[1] else DEFAULT_RATE
 
 
 def gl_setting() -> str:
@@ -68,7 +120,7 @@ def gl_setting() -> str:
     return f" (MUJOCO_GL={chosen} is set; is its library installed?)" if chosen else ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def headless(env: gym.Env) -> Iterator[None]:
     """Lets an environment draw where there is no display; what the user has set stays."""
     settings = {"PYGAME_HIDE_SUPPORT_PROMPT": "1"}
@@ -91,7 +143,7 @@ def headless(env: gym.Env) -> Iterator[None]:
             del os.environ[name]
 
 
-@contextmanager
+@contextlib.contextmanager
 def video(file: Path, rate: float) -> Iterator[Callable[[Array], None]]:
     """A function that adds a frame to a video, which appears under its name when it is whole."""
     suffix = file.suffix.lower()
@@ -108,24 +160,39 @@ def video(file: Path, rate: float) -> Iterator[Callable[[Array], None]]:
         else {"fps": rate, "macro_block_size": 2, "ffmpeg_log_level": "error"}
     )
     temporary = file.with_name(f".{uuid.uuid4().hex}{suffix}")
+    count = itertools.count()
+
+    def add(frame: Array) -> None:
+        if next(count) % every == 0:
+            with _writing(file):
+                writer.append_data(frame)
+
     try:
-        temporary.touch()
-        opened: Any = imageio.get_writer(temporary, mode="I", **options)
-        with opened as writer:
-            count = itertools.count()
-
-            def add(frame: Array) -> None:
-                if next(count) % every == 0:
-                    writer.append_data(frame)
-
+        with _writing(file):
+            temporary.touch()
+            writer: Any = imageio.get_writer(temporary, mode="I", **options)
+        try:
             yield add
-        os.replace(temporary, file)
-    except OSError as error:
-        raise EvaluationError(
-            f"{file} cannot be written: {error.strerror or one_line(error)}"
-        ) from None
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first fault is the one to tell
+                writer.close()
+            raise
+        with _writing(file):
+            writer.close()
+            os.replace(temporary, file)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only file system refuses this as well
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Names the video where it cannot be written; encoders raise errors of any class."""
+    try:
+        yield
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
+        raise EvaluationError(f"{file} cannot be written: {reason}") from None
 
 
 def has_mp4_encoder() -> bool:
