@@ -82,10 +82,16 @@ def open_file(path: Path, limit: int | None = None) -> BinaryIO:
         OSError: there is no such file, it cannot be read, is not regular, or is too long.
     """
     limit = MOST_BYTES[path.name] if limit is None else limit
-    if is_remote(path):
-        remote: Any = path
-        check_file(path, remote.fs.info(remote.path), limit)
-        return cast(BinaryIO, remote.open("rb"))
+    if getattr(path, "protocol", "") in ("file", "local"):
+        path = Path(cast(Any, path).path)
+    elif is_remote(path):  # where all files are regular
+        file = cast(BinaryIO, path.open("rb"))
+        try:
+            check_file(path, {"type": "file", "size": getattr(file, "size", None)}, limit)
+        except OSError:
+            file.close()
+            raise
+        return file
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)

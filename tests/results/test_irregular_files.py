@@ -158,6 +158,18 @@ def test_a_file_longer_than_its_kind_is_not_read(tmp_path, name, remote):
     assert read_file(place) == b"short"
 
 
+def test_a_file_in_a_bucket_longer_than_its_kind_is_not_read(monkeypatch):
+    monkeypatch.setitem(layout.MOST_BYTES, "run.json", 10)
+    path = UPath("memory://bucket/cell/run.json")
+    path.write_bytes(b"0123456789")
+    assert read_file(path) == b"0123456789"
+    path.write_bytes(b"0123456789a")
+    with pytest.raises(OSError, match="longer than 10 bytes"):
+        read_file(path)
+    _, damaged = read_runs(UPath("memory://bucket"))
+    assert "longer than 10 bytes" in damaged["cell"]
+
+
 def test_an_archive_that_unpacks_to_more_than_weights_have_is_refused_before(tmp_path):
     size, header = 3 * 2**30, io.BytesIO()
     about = {"descr": "<f4", "fortran_order": False, "shape": (size // 4,)}

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -221,45 +220,47 @@ def assert_whole(out):
     )
 
 
-def _killed(folder, into, replacements):
-    """Publishes until so many files are replaced; is killed as it would replace the next."""
-    replace, done = os.replace, []
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rllib_lpdm.results.published import publish
 
-    def counted(*paths):
-        if len(done) == replacements:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done.append(paths)
-        replace(*paths)
+replace = os.replace
+for count, out in enumerate(sys.argv[2:]):
+    if (pid := os.fork()) == 0:
+        left = list(range(count))
 
-    os.replace = counted
-    publish(folder, into)
+        def counted(*paths):
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left.pop()
+            replace(*paths)
+
+        os.replace = counted
+        publish(Path(sys.argv[1]), Path(out))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
 
 
 def test_a_call_killed_at_any_moment_loses_nothing_and_the_next_one_mends_all(grid, tmp_path):
-    first, expected = tmp_path / "first", tmp_path / "expected"
+    first, whole = tmp_path / "first", tmp_path / "whole"
     write_cell(tmp_path / "before", "bp", 7)
     publish(tmp_path / "before", first)
-    shutil.copytree(first, expected)
-    publish(grid, expected)
-    replacements = 0
-    while True:
-        out = tmp_path / f"out{replacements}"
+    outs = [tmp_path / f"out{replaced}" for replaced in range(7)]
+    for out in (*outs, whole):
         shutil.copytree(first, out)
-        if (pid := os.fork()) == 0:
-            _killed(grid, out, replacements)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
-        if os.waitstatus_to_exitcode(status) == 0:
-            break
-        assert list(out.glob(".*.????????????????????????????????")) or list(
-            out.glob("curves/.*.????????????????????????????????")
-        )
+    publish(grid, whole)
+    command = [sys.executable, "-c", KILLED, grid, *outs]
+    ends = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert ends == ["-9"] * 6 + ["0"]  # it writes six files
+    for out in outs:
+        unfinished = [path for path in out.rglob(".*") if path.name != ".experiment.json"]
+        assert len(unfinished) == (0 if out == outs[-1] else 2)  # the lock's and a temporary file
         assert "CartPole-v1_reinforce_bp_s7" in read_published(out)
         publish(grid, out)
         assert_whole(out)
-        assert (out / "SHA256SUMS").read_text() == (expected / "SHA256SUMS").read_text()
-        replacements += 1
-    assert replacements == 6
+        assert (out / "SHA256SUMS").read_text() == (whole / "SHA256SUMS").read_text()
 
 
 # -- checked before anything is written -----------------------------------------------------------
