@@ -121,9 +121,9 @@ def _configuration(study: Study, trial: Trial, defaults: Values) -> Configuratio
 def sentence(study: StudyRecord) -> str:
     """What was chosen for a study, in one line."""
     winner = configuration_name(study.winner)
-    if study.best is None:
-        return f"{study.label}: every cell failed, so the settings stay as they are"
     score = study.configurations[study.winner].score
+    if study.best is None or score is None:
+        return f"{study.label}: every cell failed, so the settings stay as they are"
     line = f"{study.label}: {winner}, {figure(score, 4)}"
     if study.winner == 0:
         line += ", the default"
