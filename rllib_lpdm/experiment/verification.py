@@ -108,6 +108,8 @@ def recorded_cells(folder: Path) -> tuple[list[Recorded], dict[str, str]]:
         run = RunRecord.read(folder)
     except RecordError as error:
         raise EvaluationError(f"{folder / RUN_FILE} is damaged: {error.fault}") from None
+    except OSError as error:
+        raise EvaluationError(f"{folder / RUN_FILE} cannot be read: {one_line(error)}") from None
     if run is not None:
         return [_of_folder(folder, run)], {}
     if is_published(folder):
@@ -130,8 +132,8 @@ def _of_folder(folder: Path, run: RunRecord) -> Recorded:
 def _of_published(folder: Path) -> list[Recorded]:
     try:
         cells = read_published(folder)
-    except (PublishedError, RecordError) as error:
-        raise EvaluationError(str(error)) from None
+    except (OSError, PublishedError, RecordError) as error:
+        raise EvaluationError(one_line(error, 600)) from None
     found = []
     for run, columns in cells.values():
         kept = {name: as_published(name, values) for name, values in columns.items()}

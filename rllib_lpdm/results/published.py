@@ -72,7 +72,7 @@ class PublishedError(ValueError):
 
 def is_published(folder: Path) -> bool:
     """Whether a folder holds published cells, rather than a folder for each."""
-    return (folder / PUBLISHED_RUNS).is_file()
+    return (folder / PUBLISHED_RUNS).exists()
 
 
 def read_runs(folder: Path) -> dict[str, RunRecord]:

@@ -1,5 +1,6 @@
 """FIFOs, devices and files without end, in place of every file that is read."""
 
+import importlib
 import io
 import os
 import tracemalloc
@@ -30,6 +31,7 @@ from rllib_lpdm.results.record import RunRecord, read_runs
 from rllib_lpdm.results.search import SearchRecord
 from rllib_lpdm.results.storage import read_file
 from tests.analysis.cells import write_cell
+from tests.experiment.files import write
 from tests.results.test_published import write_cell as write_whole_cell
 
 KINDS = ["FIFO", "link to a FIFO", "link to a device"]
@@ -261,3 +263,33 @@ def test_arrays_come_back_whatever_their_names_are(tmp_path):
     assert {name: [*array] for name, array in read_arrays(tmp_path / "weights.npz").items()} == {
         name: [0, 1, 2] for name in arrays
     }
+
+
+@pytest.mark.parametrize("command", ["report", "verify", "publish", "tune"])
+def test_a_command_names_records_that_it_cannot_read_and_overwrites_nothing(
+    tmp_path, endless, capsys, command
+):
+    write_whole_cell(tmp_path / "grid", "bp", 0)
+    out = tmp_path / "out"
+    publish(tmp_path / "grid", out)
+    endless(out / "runs.jsonl")
+    before = (out / "curves" / "CartPole-v1.parquet").stat().st_mtime_ns
+    arguments = {
+        "publish": [str(tmp_path / "grid"), str(out)],
+        "tune": [str(write(tmp_path)), "--dry-run", "--without", str(out)],
+    }
+    main = importlib.import_module(f"rllib_lpdm.{command}").main
+    assert main(arguments.get(command, [str(out)])) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert f"{out / 'runs.jsonl'}" in said
+    assert "not a regular file" in said
+    assert (out / "curves" / "CartPole-v1.parquet").stat().st_mtime_ns == before
+
+
+def test_verify_names_a_cell_s_record_that_it_cannot_read(tmp_path, endless, capsys):
+    endless(write_cell(tmp_path) / "run.json")
+    (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert importlib.import_module("rllib_lpdm.verify").main([str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{folder / 'run.json'} cannot be read" in line
