@@ -13,7 +13,7 @@ from rllib_lpdm.experiment.preflight import check_environments, check_networks
 from rllib_lpdm.experiment.runner import Outcome
 from rllib_lpdm.experiment.search.asking import check_optuna
 from rllib_lpdm.experiment.search.estimate import plan
-from rllib_lpdm.experiment.search.generations import Progression, Published
+from rllib_lpdm.experiment.search.generations import Progression
 from rllib_lpdm.experiment.search.record import sentence
 from rllib_lpdm.experiment.search.run import SearchOutcome, run_search
 from rllib_lpdm.experiment.search.studies import Search
@@ -21,7 +21,6 @@ from rllib_lpdm.experiment.spec import ExperimentError
 from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
 from rllib_lpdm.results.messages import one_line
-from rllib_lpdm.results.paper import published
 from rllib_lpdm.results.record import RecordError
 from rllib_lpdm.results.storage import StorageError, results_folder
 from rllib_lpdm.tune import cells_parser, resume_line, say_end
@@ -52,53 +51,32 @@ def _search(options: argparse.Namespace) -> int:
     logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     check_environments(search.experiment.environments)
     check_networks([cell for study in search.studies for cell in search.cells(study, 0, {})])
-    targets = _published(search)
     mode = resolve_mode(options.wandb)
     if options.dry_run:
         folder = results_folder(options.output) / search.experiment.name
-        print(*plan(Progression(search, folder, targets)), sep="\n")
+        print(*plan(Progression(search, folder)), sep="\n")
         return 0
     outcome = run_search(
         search,
         options.output,
-        published=targets,
         address=options.address,
         max_concurrent=options.max_concurrent,
         resume=options.resume,
         overwrite=options.overwrite,
         wandb=mode,
     )
-    _say_winners(outcome)
+    _say_winners(outcome, search.section.calibration is not None)
     last = outcome.last or Outcome(outcome.folder, [], {})
     ended = replace(last, failed=outcome.failed)
     return say_end(ended, len(search.names()), resume_line("search", options))
 
 
-def _published(search: Search) -> Published:
-    """The paper's max scores of all that is searched, where the criterion is the paper.
-
-    Raises:
-        ExperimentError: the paper has none of something.
-    """
-    if search.section.criterion != "paper":
-        return {}
-    table = {kind: measures.max_score for kind, measures in published().items()}
-    for study in search.studies:
-        for kind in study.kinds:
-            if kind not in table:
-                raise ExperimentError(
-                    f"{search.experiment.source}: search.criterion: the paper has no number for "
-                    f"{' '.join(kind)}"
-                )
-    return table
-
-
-def _say_winners(outcome: SearchOutcome) -> None:
+def _say_winners(outcome: SearchOutcome, are_distances: bool) -> None:
     if outcome.record is None:
         return
     print("\nChosen:")
     for study in outcome.record.studies:
-        print(f"  {one_line(sentence(study))}")
+        print(f"  {one_line(sentence(study, are_distances))}")
     print(f"\nAll scores are in {outcome.folder / SEARCH_FILE}. On the seeds that are reported:")
     print(f"  {program('tune')} {outcome.folder / TUNED_FILE}")
     print(f"Figures and tables of the search:\n  {program('report')} {outcome.folder}")

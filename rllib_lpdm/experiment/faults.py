@@ -9,7 +9,13 @@ import pydantic
 
 from rllib_lpdm.algorithms.environments import EnvironmentSpec, WrapperSpec
 from rllib_lpdm.experiment.conditions import Override, When
-from rllib_lpdm.experiment.search.section import Halving, LowerBound, SearchSection
+from rllib_lpdm.experiment.search.section import (
+    Calibration,
+    Halving,
+    LowerBound,
+    MoreSeeds,
+    SearchSection,
+)
 from rllib_lpdm.experiment.search.space import Dimension
 from rllib_lpdm.experiment.spec import CellSettings, ExperimentError
 from rllib_lpdm.results.messages import one_line, shown, unknown_name
@@ -81,19 +87,21 @@ def _fault(error: pydantic.ValidationError, content: Any) -> str:
     place = one_line("".join(parts)[1:], 200)
     if fault["type"] == "extra_forbidden":
         parent = place.rpartition(".")[0]
-        return f"{parent}: {unknown_key(path[-1], _model(path).model_fields, 'key')}"
+        return f"{parent}: {unknown_key(path[-1], _model(path, content).model_fields, 'key')}"
     message, given = fault["msg"].removeprefix("Value error, "), fault["input"]
     hint = f", write [{given}]" if fault["type"] == "list_type" and _is_short_word(given) else ""
     got = "" if shown(given) in message else f", got {shown(given)}"
     return f"{place}: {message}{got}{hint}"
 
 
-def _model(path: list[Any]) -> Any:
+def _model(path: list[Any], content: Any) -> Any:
     """That of the mapping in which a key is unknown."""
     if path[0] == "environments":
         return WrapperSpec if "wrappers" in path[:-1] else EnvironmentSpec
     if path[0] == "search" and "when" not in path[3:-1]:
-        parts: dict[str, Any] = {"space": Dimension, "halving": Halving, "criterion": LowerBound}
+        if path[1:2] == ["criterion"] and len(path) > 2:
+            return Calibration if "published" in content["search"]["criterion"] else LowerBound
+        parts: dict[str, Any] = {"space": Dimension, "halving": Halving, "more_seeds": MoreSeeds}
         return parts.get(path[1], SearchSection) if len(path) > 2 else SearchSection
     return When if "when" in path[:-1] else Override
 

@@ -239,7 +239,7 @@ def _check_tuning_seeds(
 ) -> None:
     """What was chosen on a seed must not be reported on it."""
     for source, file in files.items():
-        taken = sorted(set(seeds) & set(file.search.seeds if file.search else ()))
+        taken = sorted(set(seeds) & set(file.search.all_seeds if file.search else ()))
         if taken:
             raise ExperimentError(
                 f"{path}: seeds: {taken[0]} is among the search.seeds of {source}, on which "

@@ -19,6 +19,7 @@ Column = Literal["max_score", "rel_spread", "iterations"]
 # The least that a unit of distance may be, in percent: of the published score, of the score again
 # (a spread is in percent of it), and of the published iteration.
 FLOORS: Final[Mapping[Column, float]] = {"max_score": 2.0, "rel_spread": 2.0, "iterations": 10.0}
+COLUMNS = tuple(FLOORS)  # in the order of Measures
 BASELINE = "bp"  # whose max score the iterations of other methods are counted to
 NAMES = ("environment", "algorithm", "method")
 

@@ -1,10 +1,13 @@
 """Scores of seeds in, a ranking and a winner out: answers worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.search.choice import Ranked, best, choose, ranked
-from rllib_lpdm.experiment.search.section import LowerBound
+from rllib_lpdm.experiment.search.choice import Ranked, best, calibrated, choose, ranked
+from rllib_lpdm.experiment.search.section import Calibration, LowerBound
+from rllib_lpdm.results.scores import Measures
 
 NAN = float("nan")
 
@@ -42,14 +45,52 @@ def test_a_lower_bound_is_students_and_prefers_what_is_sure():
     assert scores.argmax() == 1
 
 
-def test_the_paper_is_met_by_the_configuration_whose_mean_is_nearest_to_it():
-    cells = one_kind([[400, 480], [430, 450], [500, 500]])
-    assert ranked(cells, "paper", [450.0]).scores == pytest.approx(
-        [-10 / 450, -10 / 450, -50 / 450]
-    )
-    assert ranked(-cells, "paper", [-450.0]).scores == pytest.approx(
-        [-10 / 450, -10 / 450, -50 / 450]
-    )
+def by_published(curves, targets, **criterion):
+    """The ranking of (configurations, kinds, seeds, iterations) returns; nan of a failed cell."""
+    cells = [
+        [[None if np.isnan(run).any() else np.array(run) for run in kind] for kind in each]
+        for each in curves
+    ]
+    section = Calibration.model_validate({"published": "table.csv", **criterion})
+    return calibrated(cells, section, targets)
+
+
+def flat(rows, iterations=60):
+    """Curves that stay at one return each, of (configurations, kinds, seeds) returns."""
+    return np.repeat(np.array(rows, dtype=float)[..., None], iterations, axis=-1)
+
+
+def test_published_scores_are_met_by_the_mean_that_is_nearest_in_published_spreads():
+    targets = [(Measures(450.0, 10.0, 50), math.inf)]  # a spread of 45
+    curves = flat([[[400, 482]], [[430, 450]], [[500, 500]]])
+    assert by_published(curves, targets).scores == pytest.approx([-9 / 45, -10 / 45, -50 / 45])
+    below = [(Measures(-450.0, 10.0, 50), math.inf)]
+    assert by_published(-curves, below).scores == pytest.approx([-9 / 45, -10 / 45, -50 / 45])
+
+
+def test_several_places_and_columns_weigh_the_same_and_some_do_not_count():
+    targets = [
+        (Measures(100.0, 5.0, 60), math.inf),
+        None,
+        (Measures(-10.0, 50.0, 60), math.inf),
+    ]
+    curves = flat([[[90, 90], [0, 0], [-20, -20]], [[100, 110], [9, 9], [-10, -10]]])
+    assert by_published(curves, targets).scores == pytest.approx([-(2 + 2) / 2, -(1 + 0) / 2])
+    found = by_published(curves[:, :1], targets[:1], columns=["max_score", "rel_spread"])
+    spread = 100 * np.sqrt(50) / 105
+    assert found.scores == pytest.approx([-(2 + 1) / 2, -(1 + abs(spread - 5) / 5) / 2])
+    wide = by_published(curves[:, :1], targets[:1], floors={"max_score": 20.0})
+    assert wide.scores == pytest.approx([-0.5, -0.25])
+
+
+def test_the_noise_of_distances_is_that_of_seeds_that_configurations_do_not_share():
+    targets = [(Measures(100.0, 10.0, 60), math.inf)]
+    # Above the published score a distance is a mean, and the jackknife's values are its terms.
+    rows = [[[110, 130, 120]], [[140, 160, 150]]]
+    assert by_published(flat(rows), targets).noise == pytest.approx(0, abs=1e-9)
+    ranking = by_published(flat([[[110, 130]], [[200, 240]], [[150, 150]]]), targets)
+    # as scores 1, 3; 10, 14; 5, 5 of the test above
+    assert ranking.noise == pytest.approx(np.sqrt(2))
 
 
 def test_several_environments_weigh_the_same_whatever_their_scores():
@@ -75,9 +116,11 @@ def test_the_best_are_kept_and_of_equal_ones_the_first():
     assert best(np.array([NAN, NAN, 1.0]), 2) == [0, 2]
 
 
-def test_by_the_papers_number_a_failed_cell_is_the_furthest_of_all_though_scores_overshoot():
-    cells = np.array([[[1000.0, 1000]], [[1500, 1500]], [[np.nan, np.nan]], [[850, 1200]]])
-    scores = ranked(cells, "paper", [814.0]).scores
+def test_by_published_scores_a_failed_cell_is_the_furthest_of_all_though_scores_overshoot():
+    curves = flat([[[1000.0, 1000]], [[1500, 1500]], [[np.nan, 814]], [[850, 800]]])
+    scores = by_published(curves, [(Measures(814.0, 5.0, 60), math.inf)]).scores
     assert np.argmin(scores) in (1, 2)
     assert scores[2] == scores[1]
-    assert np.argmax(scores) == 0
+    assert np.argmax(scores) == 3
+    nothing = by_published(flat([[[np.nan]]] * 2), [(Measures(814.0, 5.0, 60), math.inf)])
+    assert np.isnan(nothing.scores).all()

@@ -12,6 +12,15 @@ from rllib_lpdm.results.search import SearchRecord
 from tests.search.cells import end, found, load, peak, played, search_file
 
 HALVING = {"rungs": [0.25, 1.0], "keep": 0.5}
+CALIBRATION = {"published": "table.csv", "columns": ["max_score", "iterations"]}
+MORE_SEEDS = {"keep": 2, "seeds": [1007, 1008]}
+
+
+def published(folder, scores, environment="CartPole-v1"):
+    """A table of published max scores by method, of which the spread is 2 %."""
+    head = "environment,algorithm,method,max_score,relative_spread_percent,iterations\n"
+    rows = [f"{environment},reinforce,{name},{score},2,50\n" for name, score in scores.items()]
+    (folder / "table.csv").write_text(head + "".join(rows), encoding="utf-8")
 
 
 def of(record, method="lpdm"):
@@ -75,10 +84,13 @@ def test_halving_runs_all_for_a_quarter_and_the_better_half_to_the_end(tmp_path)
         {"halving": HALVING},
         {"proposer": "optuna", "generation": 3},
         {"criterion": {"lower_bound": "end_score"}},
+        {"criterion": CALIBRATION, "more_seeds": MORE_SEEDS},
+        {"proposer": "optuna", "generation": 3, "more_seeds": MORE_SEEDS},
     ],
-    ids=["whole", "halving", "optuna", "lower bound"],
+    ids=["whole", "halving", "optuna", "lower bound", "calibration", "optuna, more seeds"],
 )
 def test_a_search_that_was_cut_anywhere_goes_on_to_the_same_end(section, tmp_path):
+    published(tmp_path, {"bp": 95.0, "lpdm": 95.0})
     search = load(tmp_path, section, methods=["bp", "lpdm"])
     straight = played(search, tmp_path / "straight", peak)
     for cut in (0, 5, 17, 33):
@@ -146,6 +158,59 @@ def test_shared_settings_are_best_on_the_whole_and_each_environments_best_alone(
 
 
 SPACE_OF_LR = {"log": [1e-5, 1e-1]}
+
+
+# -- calibration, and more seeds for the best ----------------------------------------------------
+
+
+def test_a_calibration_finds_the_settings_that_reach_what_is_published_and_not_more(tmp_path):
+    published(tmp_path, {"bp": 85.0})  # peak() has that at learning rates of 3e-5 and 3e-2
+    section = {"criterion": {"published": "table.csv", "methods": ["bp"]}, "configurations": 64}
+    search = load(tmp_path, section | {"each": []}, methods=["bp", "lpdm"])
+    record = played(search, tmp_path, peak)
+    (study,) = record.studies
+    assert abs(np.log10(winner(study).values["lr"] / 1e-3)) == pytest.approx(1.5, abs=0.1)
+    height = 100 - 10 * abs(np.log10(winner(study).values["lr"] / 1e-3))
+    assert winner(study).score == pytest.approx(-abs(height - 85) / 1.7, abs=1e-4)
+    assert record.criterion["published"] == "table.csv"
+    text = (tmp_path / "search" / "tuned.yaml").read_text()
+    assert "chosen by the distance from table.csv" in text
+    assert "published spreads away" in text
+
+
+def test_the_papers_own_table_is_met_by_name(tmp_path):
+    scores = []
+    for criterion in ("paper", {"published": "paper"}):
+        record = played(load(tmp_path, {"criterion": criterion}), tmp_path / str(criterion), peak)
+        scores.append([each.score for each in of(record).configurations])
+    assert scores[0] == scores[1]
+    # the paper's lpdm: 489.5 with a spread of 1.84 %, which counts as 2 %
+    first = of(record).configurations[0]
+    score = np.mean([cell.score for cell in first.cells])
+    assert first.score == pytest.approx((score - 489.5) / (0.02 * 489.5))
+
+
+def lucky(cell, iterations):
+    """Configuration 3 is best on the seeds that all run on, and worst on the others."""
+    if cell.variant == "c003":
+        return np.full(len(iterations), 150.0 if cell.seed < 1007 else -50.0)
+    return peak(cell, iterations)
+
+
+def test_the_best_run_on_more_seeds_and_the_winner_is_chosen_by_all(tmp_path):
+    without = of(played(load(tmp_path), tmp_path / "without", lucky))
+    assert without.winner == 3
+    record = played(load(tmp_path, {"more_seeds": MORE_SEEDS}), tmp_path / "more", lucky)
+    study = of(record)
+    again = [each for each in study.configurations if each.rung == 1]
+    assert len(again) == 2
+    assert 3 in [each.number for each in again]
+    assert study.winner != 3
+    assert [len(each.cells) for each in again] == [4, 4]
+    assert record.seeds == [1000, 1001, 1007, 1008]
+    assert record.rungs == [1.0, 1.0]
+    with pytest.raises(ExperimentError, match="1007 is among the search"):
+        load_experiment(tmp_path / "more" / "search" / "tuned.yaml", ["seeds=[1007]"])
 
 
 # -- tuned.yaml -----------------------------------------------------------------------------------

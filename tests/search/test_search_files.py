@@ -82,6 +82,21 @@ LOG = {"log": [1e-5, 1e-2]}
             {"criterion": {"lower_bound": "max_score"}, "seeds": [9]},
             "a lower bound takes two seeds",
         ),
+        ({"criterion": {"published": "none.csv"}}, "search.criterion.published: "),
+        ({"criterion": {"published": "paper", "colums": []}}, "'colums', did you mean 'columns'?"),
+        ({"criterion": {"published": "paper", "columns": ["score"]}}, "columns[0]: Input should"),
+        ({"criterion": {"published": "paper", "methods": ["bp"]}}, "methods: nothing of CartPole"),
+        ({"criterion": {"published": "paper", "floors": {"max_score": 0}}}, "greater than 0"),
+        ({"criterion": {"published": "paper", "floors": {"score": 1}}}, "criterion.floors"),
+        ({"criterion": {"lower_bund": "max_score"}}, "did you mean 'lower_bound'?"),
+        (
+            {"criterion": {"published": "paper", "columns": ["rel_spread"]}, "seeds": [9]},
+            "a spread takes two seeds",
+        ),
+        ({"more_seeds": {"keep": 1, "seeds": [1000]}}, "more_seeds: lists a seed twice"),
+        ({"more_seeds": {"keep": 0, "seeds": [9]}}, "more_seeds.keep: Input should be greater"),
+        ({"more_seeds": {"kep": 1, "seeds": [9]}}, "unknown key 'kep', did you mean 'keep'?"),
+        ({"more_seeds": {"keep": 1, "seeds": [0]}}, "seeds: 0 is among the search.seeds"),
         ({"proposer": "grid"}, "search.proposer: Input should be 'random', 'sobol' or 'optuna'"),
         ({"each": ["seed"]}, "search.each[0]: Input should be 'environment'"),
         ({"budget": 3}, "search: unknown key 'budget'"),
@@ -96,6 +111,22 @@ def test_a_fault_is_one_line_that_names_the_place(section, fragment, tmp_path):
     assert line.splitlines() == [line]
     assert line.startswith(str(path))
     assert fragment in line
+
+
+def test_the_page_on_calibration_shows_the_examples_table():
+    page = (CONFIGS.parent / "docs" / "search.md").read_text(encoding="utf-8")
+    assert f"```\n{(CONFIGS / 'calibration.csv').read_text(encoding='utf-8')}```" in page
+
+
+def test_what_has_not_been_published_is_named(tmp_path):
+    head = "environment,algorithm,method,max_score,iterations\n"
+    (tmp_path / "table.csv").write_text(head + "CartPole-v1,reinforce,lpdm,450,\n")
+    criterion = {"published": "table.csv", "columns": ["max_score", "iterations"]}
+    said = "table.csv has no iterations for CartPole-v1 reinforce lpdm"
+    with pytest.raises(ExperimentError, match=said):
+        load(tmp_path, {"criterion": criterion})
+    with pytest.raises(ExperimentError, match="paper has no max_score for Pendulum-v1 reinforce"):
+        load(tmp_path, {"criterion": "paper"}, environments=["Pendulum-v1"])
 
 
 def test_a_setting_that_only_some_methods_have_leaves_the_others_something_to_search(tmp_path):

@@ -11,7 +11,9 @@ from rllib_lpdm import search, tune
 from rllib_lpdm.experiment.cell import CellRun
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.search.studies import Search
+from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.search import SearchRecord
+from tests.experiment.files import CONFIGS
 from tests.experiment.processes import needs_proc
 from tests.experiment.survival.runs import HERE
 from tests.experiment.survival.test_signals import driver
@@ -122,6 +124,20 @@ def test_a_search_in_this_process_says_what_it_chose_and_tune_refuses_its_file(
     options = ["--output", str(tmp_path), "--wandb", "disabled"]
     assert tune.main([str(tmp_path / "search" / "tuned.yaml"), *options]) == 0
     assert (tmp_path / "search-tuned" / "CartPole-v1_reinforce_bp_tuned_s0").is_dir()
+
+
+def test_the_example_of_a_calibration_runs_and_says_how_far_it_is(tmp_path, ray_session, capsys):
+    path = CONFIGS / "calibration.yaml"
+    quick = ["--set", "settings.iterations=3", *HERE]
+    assert run_here(path, tmp_path, "--dry-run", *quick) == 0
+    assert "more seeds for the best 2: 8 cells, 24 iterations" in capsys.readouterr().out
+    assert run_here(path, tmp_path, *quick) == 0
+    said = capsys.readouterr().out
+    assert "more seeds for the best 2: 16 cells, 8 to run" in said
+    assert "published spreads away" in said
+    (study,) = SearchRecord.read(tmp_path / "calibration").studies
+    assert len(study.configurations[study.winner].cells) == 2 * 4
+    assert len(Plan.read(tmp_path / "calibration").cells) == 6 * 2 * 2 + 2 * 2 * 2
 
 
 FIRST, SECOND = 2, 3  # steps of a cell in each rung, an iteration a step

@@ -54,7 +54,9 @@ def checked(place: str, search: SearchSection, experiment: Experiment) -> Search
     for triple in triples:
         if not any(dimension.applies(*triple) for dimension in search.space.values()):
             raise ExperimentError(f"{place}.space: nothing in it is searched of {' '.join(triple)}")
-    cells = search.configurations * len(search.seeds) * len(triples)
+    more = search.more_seeds
+    runs = search.configurations * len(search.seeds) + (more.keep * len(more.seeds) if more else 0)
+    cells = runs * len(triples)
     if cells > MOST_CELLS:
         raise ExperimentError(f"{place}: {cells:,} cells are more than {MOST_CELLS:,}")
     return search.model_copy(update={"space": space})

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # loads its `stats` when asked
 
-from rllib_lpdm.experiment.search.section import LowerBound
-from rllib_lpdm.results.scores import Floats
+from rllib_lpdm.experiment.search.section import Calibration, LowerBound
+from rllib_lpdm.results.paper import distance
+from rllib_lpdm.results.scores import Floats, Measures, seed_scores
 
 LOW, HIGH = 5, 95  # percentiles that scores of several environments are put between
 
@@ -24,31 +25,66 @@ class Ranked(NamedTuple):
     noise: float
 
 
-def ranked(
-    cells: Floats, criterion: str | LowerBound, published: Sequence[float | None] = ()
+def calibrated(
+    curves: Sequence[Sequence[Sequence[Floats | None]]],
+    criterion: Calibration,
+    targets: Sequence[tuple[Measures, float] | None],
 ) -> Ranked:
+    """Scores of configurations by their distance from published numbers: minus its mean.
+
+    The mean is over kinds and columns. In a kind of which a cell failed, a configuration is as far
+    as the furthest of all. The noise comes from the jackknife over seeds, which all share.
+
+    Args:
+        curves: of each configuration and kind the returns of its seeds; None of a failed cell.
+        criterion: that of the file.
+        targets: (kinds,) published numbers, with the baseline's max score; None of a kind that
+            does not count.
+    """
+    counted = [(index, *target) for index, target in enumerate(targets) if target]
+    seeds = len(curves[0][0])
+    # of all seeds, then without each
+    distances = np.full((len(curves), len(counted), 1 + seeds), np.nan)
+    for row, kinds in enumerate(curves):
+        for column, (index, target, level) in enumerate(counted):
+            returns = [each for each in kinds[index] if each is not None]
+            if len(returns) < seeds:
+                continue
+            scores = seed_scores(returns)
+            for left in range(seeds + 1 if seeds > 1 else 1):
+                some = np.delete(scores, left - 1, axis=0) if left else scores
+                distances[row, column, left] = np.mean(
+                    [
+                        distance(some, target, each, floors=criterion.floors, level=level)
+                        for each in criterion.columns
+                    ]
+                )
+    means = distances.mean(axis=1)
+    own = distances[:, :, 0]
+    if np.isnan(own).all():
+        return Ranked(np.full(len(curves), np.nan), 0.0)
+    furthest = np.nan_to_num(np.fmax.reduce(own, axis=0))
+    pseudo = seeds * means[:, :1] - (seeds - 1) * means[:, 1:]
+    return Ranked(
+        -np.where(np.isnan(own), furthest, own).mean(axis=1),
+        _noise(pseudo[~np.isnan(pseudo).any(axis=1)]),
+    )
+
+
+def ranked(cells: Floats, criterion: str | LowerBound) -> Ranked:
     """Scores of configurations from those of their cells.
 
-    A cell that failed has the worst score of all configurations in its environment; by the
-    criterion ``paper``, the one furthest from the paper's. Where a study
+    A cell that failed has the worst score of all configurations in its environment. Where a study
     is of several environments or methods, their scores are first put between the 5th and the 95th
-    percentile of what all configurations had in each, so that each weighs the same.
+    percentile of what all configurations had in each. So each weighs the same.
 
     Args:
         cells: (configurations, kinds, seeds) scores of the cells, nan where one failed.
         criterion: that of the file.
-        published: (kinds,) the paper's scores, for the criterion ``paper``.
     """
     failed = np.isnan(cells)
     if failed.all():
         return Ranked(np.full(len(cells), np.nan), 0.0)
-    if criterion == "paper":
-        target = np.array(published, dtype=np.float64)
-        units, wanted = cells / np.abs(target)[:, None], np.sign(target)
-        furthest = np.nan_to_num(np.fmax.reduce(np.abs(units - wanted[:, None]), axis=(0, 2)))
-        lost = failed.any(axis=2)
-        distances = np.where(lost, furthest, np.abs(units.mean(axis=2) - wanted))
-        return Ranked(-distances.mean(axis=1), _noise(units.mean(axis=1), failed))
     with np.errstate(all="ignore"):
         worst = np.fmin.reduce(cells, axis=(0, 2), keepdims=True)
     worst = np.where(np.isnan(worst), 0.0, worst)  # all of a kind failed
@@ -62,16 +98,17 @@ def ranked(
         seeds = runs.shape[1]
         error = runs.std(axis=1, ddof=1) / np.sqrt(seeds)
         scores = scores - float(scipy.stats.t.ppf(criterion.confidence, seeds - 1)) * error
-    return Ranked(scores, _noise(runs, failed))
+    return Ranked(scores, _noise(runs[~failed.any(axis=(1, 2))]))
 
 
-def _noise(runs: Floats, failed: Floats) -> float:
-    """From what is left of scores without the effects of configuration and seed, which all share.
+def _noise(whole: Floats) -> float:
+    """Standard error of a difference, by a two-way analysis of variance.
 
-    Of the configurations of which no cell failed: a two-way analysis of variance, so that a seed
-    that is easy for all is no noise between them.
+    A seed that is easy for all configurations is no noise between them.
+
+    Args:
+        whole: (configurations, seeds) scores of the configurations of which no cell failed.
     """
-    whole = runs[~failed.any(axis=(1, 2))]
     count, seeds = whole.shape
     if count < 2 or seeds < 2:
         return 0.0

@@ -24,37 +24,45 @@ def plan(progression: Progression) -> Iterator[str]:
         for study in search.studies
         for cell in _defaults(search, study, 1.0)
     }
-    seeds, count, before = len(search.section.seeds), search.section.configurations, 0.0
+    section, more = search.section, search.section.more_seeds
+    seeds, count, before = len(section.seeds), section.configurations, 0.0
+    stages = []  # title, runs of each kind, and the shares of the iterations from and to
+    for rung, share in enumerate(rungs):
+        stages.append((f"rung {rung + 1} of {len(rungs)}", count * seeds, before, share))
+        count, before = progression.going_on(count), share
+    if more:
+        kept = min(more.keep, stages[-1][1] // seeds)
+        stages.append((f"more seeds for the best {kept}", kept * len(more.seeds), 0.0, 1.0))
+    count = section.configurations
     yield (
         f"{counted(len(search.studies), 'winner')} to be found, of "
         f"{counted(count, 'configuration')} and {counted(seeds, 'seed')} each, "
         f"into {progression.folder}"
     )
     all_steps, all_seconds, unbounded = 0, 0.0, set()
-    for rung, share in enumerate(rungs):
+    for title, runs, before, share in stages:
         cells = iterations = steps = 0
         seconds = 0.0
         for study in search.studies:
             earlier = _defaults(search, study, before) if before else []
             for index, cell in enumerate(_defaults(search, study, share)):
-                more = (cell.settings.iterations or 0) - (
+                further = (cell.settings.iterations or 0) - (
                     (earlier[index].settings.iterations or 0) if earlier else 0
                 )
-                most = most_steps(cell, more)
+                most = most_steps(cell, further)
                 if most is None:
                     unbounded.add(cell.environment)
-                cells += count * seeds
-                iterations += count * seeds * more
-                steps += count * seeds * (most or 0)
-                seconds += count * seeds * (most or 0) * speeds[_kind(cell)]
+                cells += runs
+                iterations += runs * further
+                steps += runs * (most or 0)
+                seconds += runs * (most or 0) * speeds[_kind(cell)]
         yield (
-            f"rung {rung + 1} of {len(rungs)}: {counted(cells, 'cell')}, "
+            f"{title}: {counted(cells, 'cell')}, "
             f"{counted(iterations, 'iteration')}, at most {steps:,} environment steps, "
             f"and then about {figure(seconds / 3600)} CPU hours"
         )
         all_steps, all_seconds = all_steps + steps, all_seconds + seconds
-        count, before = progression.going_on(count), share
-    if len(rungs) > 1:
+    if len(stages) > 1:
         yield (
             f"in all at most {all_steps:,} environment steps, and then about "
             f"{figure(all_seconds / 3600)} CPU hours"

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from rllib_lpdm.experiment.search.asking import asked
-from rllib_lpdm.experiment.search.choice import Ranked, best, ranked
-from rllib_lpdm.experiment.search.section import LowerBound
+from rllib_lpdm.experiment.search.choice import best, calibrated, ranked
+from rllib_lpdm.experiment.search.section import LowerBound, MoreSeeds
 from rllib_lpdm.experiment.search.standing import Standing, standing
 from rllib_lpdm.experiment.search.studies import (
-    Kind,
     Search,
     Study,
     Values,
@@ -26,8 +25,6 @@ from rllib_lpdm.experiment.search.studies import (
 )
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.results.record import RunRecord, read_runs
-
-Published = Mapping[Kind, float]  # the paper's max scores
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,10 @@ class Progression:
     Args:
         search: what is searched.
         folder: the experiment's.
-        published: the paper's max scores, for the criterion ``paper``.
     """
 
-    def __init__(self, search: Search, folder: Path, published: Published | None = None) -> None:
+    def __init__(self, search: Search, folder: Path) -> None:
         self.search, self.folder = search, folder
-        self.published = published or {}
         self.trials = [Trials(study) for study in search.studies]
         self.outdated = False  # whether what is in the folder is yet to be deleted
 
@@ -106,6 +101,8 @@ class Progression:
             yield from self._asked()
         else:
             yield from self._halved()
+        if more := self.search.section.more_seeds:
+            yield from self._on_more_seeds(more)
 
     def records(self) -> dict[str, RunRecord]:
         """The records of all cells that have begun.
@@ -149,9 +146,9 @@ class Progression:
         return max(1, math.ceil(halving.keep * count)) if halving else count
 
     def _extended(self, cells: Sequence[Cell]) -> bool:
-        """Whether any of some cells has gone on after the iterations that are asked for."""
+        """Whether a later generation has begun: any of some cells has gone on, or more seeds."""
         runs = self.records()
-        return any(
+        return self._has_more_seeds(runs) or any(
             (runs[cell.name].settings.get("iterations") or 0) > (cell.settings.iterations or 0)
             for cell in cells
             if cell.name in runs
@@ -189,6 +186,7 @@ class Progression:
             later = {configuration_name(n) for n in range(numbers[-1] + 1, count)}
             title = f"configurations {numbers[0]} to {numbers[-1]} of {count}"
             over = any(run.variant in later for run in runs.values())
+            over = over or self._has_more_seeds(runs)
             yield Generation(title, in_turn(flat, search.section.seeds), over)
             for trials, members, own in zip(self.trials, cells, values, strict=True):
                 done = {n: trial.cells for n, trial in trials.by_number.items()}
@@ -208,6 +206,32 @@ class Progression:
                     found[name] = run.settings[name]
         return found if found.keys() == study.space.keys() else None
 
+    # -- the best of either, on more seeds ---------------------------------------------------------
+
+    def _on_more_seeds(self, more: MoreSeeds) -> Iterator[Generation]:
+        search, seeds = self.search, self.search.section.all_seeds
+        kept: list[list[Trial]] = []
+        for trials in self.trials:
+            scores = np.array([trial.score for trial in trials.last])
+            kept.append([trials.last[index] for index in best(scores, more.keep)])
+        cells = [
+            {
+                each.number: search.cells(t.study, each.number, each.values, 1.0, seeds)
+                for each in of
+            }
+            for t, of in zip(self.trials, kept, strict=True)
+        ]
+        flat = [cell for members in cells for each in members.values() for cell in each]
+        title = f"more seeds for the best {more.keep}"
+        yield Generation(title, in_turn(flat, seeds), over=False)
+        for trials, members, of in zip(self.trials, cells, kept, strict=True):
+            values = {each.number: each.values for each in of}
+            self._rank(trials, len(self.rungs), members, values, seeds)
+
+    def _has_more_seeds(self, runs: Mapping[str, RunRecord]) -> bool:
+        more = self.search.section.more_seeds
+        return more is not None and any(run.seed in more.seeds for run in runs.values())
+
     # -- scores -----------------------------------------------------------------------------------
 
     def _rank(
@@ -216,20 +240,31 @@ class Progression:
         rung: int,
         cells: Mapping[int, Sequence[Cell]],
         values: Mapping[int, Values],
+        seeds: Sequence[int] | None = None,
     ) -> None:
         """Scores the configurations of a rung, which have ended, against one another."""
-        runs, criterion = self.records(), self.search.section.criterion
+        runs, section = self.records(), self.search.section
+        calibration, criterion = section.calibration, section.criterion
         measure = criterion.lower_bound if isinstance(criterion, LowerBound) else criterion
-        kinds, seeds = trials.study.kinds, self.search.section.seeds
+        if not isinstance(measure, str) or calibration:
+            measure = "max_score"
+        kinds, seeds = trials.study.kinds, seeds or section.seeds
         standings: dict[int, list[Standing]] = {}
         for number, members in cells.items():
             standings[number] = [self._standing(cell, runs, measure) for cell in members]
-        scores = np.array(
-            [[np.nan if s.score is None else s.score for s in row] for row in standings.values()]
-        )
-        by_kind = scores.reshape(len(cells), len(seeds), len(kinds)).transpose(0, 2, 1)
-        published = [self.published.get(kind) for kind in kinds]
-        ranking: Ranked = ranked(by_kind, criterion, published)
+        if calibration:
+            curves = [
+                [[s.returns for s in row[kind :: len(kinds)]] for kind in range(len(kinds))]
+                for row in standings.values()
+            ]
+            targets = [self.search.targets.get(kind) for kind in kinds]
+            ranking = calibrated(curves, calibration, targets)
+        else:
+            scores = np.array(
+                [[np.nan if s.score is None else s.score for s in r] for r in standings.values()]
+            )
+            by_kind = scores.reshape(len(cells), len(seeds), len(kinds)).transpose(0, 2, 1)
+            ranking = ranked(by_kind, criterion if isinstance(criterion, LowerBound) else measure)
         trials.noise = ranking.noise
         for (number, members), score in zip(cells.items(), ranking.scores.tolist(), strict=True):
             trials.by_number[number] = Trial(

@@ -9,7 +9,7 @@ import yaml
 
 from rllib_lpdm.experiment.search.choice import Ranked, choose
 from rllib_lpdm.experiment.search.generations import Progression, Trial, Trials
-from rllib_lpdm.experiment.search.section import LowerBound
+from rllib_lpdm.experiment.search.section import Calibration, LowerBound
 from rllib_lpdm.experiment.search.studies import Study, Values, configuration_name
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
 from rllib_lpdm.results.messages import counted, figure, listed, one_line
@@ -30,13 +30,15 @@ def record_of(progression: Progression) -> SearchRecord:
     return SearchRecord(
         name=progression.search.experiment.name,
         proposer=section.proposer,
-        criterion=criterion.model_dump() if isinstance(criterion, LowerBound) else criterion,
-        seeds=section.seeds,
+        criterion=(
+            criterion.model_dump() if isinstance(criterion, LowerBound | Calibration) else criterion
+        ),
+        seeds=section.all_seeds,
         space={
             name: dimension.model_dump(mode="json", exclude_none=True)
             for name, dimension in section.space.items()
         },
-        rungs=list(progression.rungs),
+        rungs=[*progression.rungs, *([1.0] if section.more_seeds else [])],
         studies=studies,
         env_steps=sum(cell.env_steps for cell in cells),
         cpu_hours=math.fsum(cell.cpu_hours for cell in cells),
@@ -118,15 +120,23 @@ def _configuration(study: Study, trial: Trial, defaults: Values) -> Configuratio
     )
 
 
-def sentence(study: StudyRecord) -> str:
-    """What was chosen for a study, in one line."""
+def sentence(study: StudyRecord, is_distance: bool = False) -> str:
+    """Says what was chosen for a study, in one line.
+
+    Args:
+        study: its record.
+        is_distance: whether scores are distances from published ones, less than 0.
+    """
     winner = configuration_name(study.winner)
     score = study.configurations[study.winner].score
     if study.best is None or score is None:
         return f"{study.label}: every cell failed, so the settings stay as they are"
-    line = f"{study.label}: {winner}, {figure(score, 4)}"
+    away = f"{figure(-score, 3)} published spreads away" if is_distance else figure(score, 4)
+    line = f"{study.label}: {winner}, {away}"
     if study.winner == 0:
         line += ", the default"
+    elif study.over_default is not None and is_distance:
+        line += f", {figure(study.over_default, 3)} closer than the default"
     elif study.over_default is not None:
         line += f", {figure(study.over_default, 3, '+')} over the default"
     others = [configuration_name(number) for number in study.tied if number != study.winner]
@@ -144,7 +154,11 @@ def tuned_text(progression: Progression, record: SearchRecord) -> str:
         source = os.path.relpath(source, folder)
     criterion = record.criterion
     if not isinstance(criterion, str):
-        criterion = f"the lower bound of {criterion['lower_bound']}"
+        criterion = (
+            f"the lower bound of {criterion['lower_bound']}"
+            if "lower_bound" in criterion
+            else f"the distance from {criterion['published']}"
+        )
     configurations = progression.search.section.configurations
     head = [
         f"Settings that a search chose, as the variant {TUNED}; as they stood, as {DEFAULT}.",
@@ -152,7 +166,10 @@ def tuned_text(progression: Progression, record: SearchRecord) -> str:
         f"{record.proposer}, chosen by {criterion}",
         f"on seeds {', '.join(map(str, record.seeds))}, which are refused here. All of it is in "
         f"{SEARCH_FILE} beside this file.",
-        *(sentence(study) for study in record.studies),
+        *(
+            sentence(study, progression.search.section.calibration is not None)
+            for study in record.studies
+        ),
     ]
     content: dict[str, Any] = {
         "extends": source,

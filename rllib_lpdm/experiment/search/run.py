@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rllib_lpdm.experiment.folder import Begun, existing_runs, prepared
 from rllib_lpdm.experiment.runner import Outcome, run_cells
-from rllib_lpdm.experiment.search.generations import Generation, Progression, Published
+from rllib_lpdm.experiment.search.generations import Generation, Progression
 from rllib_lpdm.experiment.search.record import write
 from rllib_lpdm.experiment.search.studies import Search
 from rllib_lpdm.experiment.session import session
@@ -39,7 +39,6 @@ def run_search(
     search: Search,
     output: str | Path,
     *,
-    published: Published | None = None,
     address: str | None = None,
     max_concurrent: int | None = None,
     resume: bool = False,
@@ -52,7 +51,6 @@ def run_search(
         search: what is searched.
         output, address, max_concurrent, resume, overwrite, wandb: see
             :func:`~rllib_lpdm.experiment.runner.run_experiment`.
-        published: the paper's max scores, for the criterion ``paper``.
 
     Raises:
         ExperimentError: as for an experiment; or a cell's files are damaged.
@@ -62,7 +60,7 @@ def run_search(
     outcome: Outcome | None = None
     names = search.names()
     with prepared(folder, resume=resume, overwrite=overwrite) as outdated, ExitStack() as to_end:
-        progression = Progression(search, folder, published)
+        progression = Progression(search, folder)
         progression.outdated = bool(outdated)
         for generation in progression.generations():
             todo, begun = _left(progression, generation)
@@ -78,7 +76,7 @@ def run_search(
                 folder,
                 [cell for cell in generation.cells if cell.name in wanted],
                 begun,
-                planned=names,
+                planned=list(dict.fromkeys([*names, *(cell.name for cell in generation.cells)])),
                 outdated=outdated,
                 address=address,
                 max_concurrent=max_concurrent,

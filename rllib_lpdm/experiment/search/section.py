@@ -2,10 +2,20 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
+from rllib_lpdm.algorithms.methods import Method
 from rllib_lpdm.algorithms.settings import refuse_booleans
 from rllib_lpdm.experiment.search.space import Dimension
+from rllib_lpdm.results.paper import FLOORS, Column
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Proposer = Literal["random", "sobol", "optuna"]
@@ -20,6 +30,71 @@ class LowerBound(BaseModel):
 
     lower_bound: Score
     confidence: float = Field(0.8, gt=0.5, lt=1)
+
+
+class Calibration(BaseModel):
+    """A criterion that prefers what comes closest to published scores, in published spreads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    published: str = Field(
+        min_length=1, description="A CSV beside the file, or ``paper`` for the paper's table."
+    )
+    methods: list[Method] | None = Field(
+        None, min_length=1, description="Those whose distance counts; all by default."
+    )
+    columns: list[Column] = Field(
+        ["max_score"], min_length=1, description="Numbers that are compared; their mean counts."
+    )
+    floors: dict[Column, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        dict(FLOORS), description="Percent: the least that a unit of distance may be, by column."
+    )
+
+    @field_validator("floors", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any) -> Any:
+        for floor in value.values() if isinstance(value, dict) else ():
+            refuse_booleans(floor)
+        return value
+
+    @field_validator("floors")
+    @classmethod
+    def _with_defaults(cls, floors: dict[Column, float]) -> dict[Column, float]:
+        return {**FLOORS, **floors}
+
+    @field_validator("methods", "columns")
+    @classmethod
+    def _each_once(cls, values: list[Any] | None) -> list[Any] | None:
+        return _once(values)
+
+
+def _form(value: Any) -> str:
+    """Which criterion was meant; the names are no keys of a file."""
+    if isinstance(value, Calibration) or (isinstance(value, dict) and "published" in value):
+        return "a calibration"
+    return "a lower bound" if isinstance(value, (LowerBound, dict)) else "a name"
+
+
+Criterion = Annotated[
+    Annotated[Score | Literal["paper"], Tag("a name")]
+    | Annotated[LowerBound, Tag("a lower bound")]
+    | Annotated[Calibration, Tag("a calibration")],
+    Discriminator(_form),
+]
+
+
+class MoreSeeds(BaseModel):
+    """The best configurations run on more seeds, and the winner is chosen by all of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep: int = Field(ge=1, description="Configurations for each winner that run on them.")
+    seeds: list[Seed] = Field(min_length=1, description="Besides those that all run on.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any) -> Any:
+        return refuse_booleans(value)
 
 
 class Halving(BaseModel):
@@ -62,8 +137,9 @@ class SearchSection(BaseModel):
     proposer: Proposer = "sobol"
     generation: int = Field(8, ge=1, description="optuna: configurations asked for at once.")
     seed: int = Field(0, ge=0, lt=2**32, description="Of the draws.")
-    criterion: Score | Literal["paper"] | LowerBound = "max_score"
+    criterion: Criterion = "max_score"
     halving: Halving | None = None
+    more_seeds: MoreSeeds | None = None
 
     @field_validator("configurations", "seeds", "generation", "seed", mode="before")
     @classmethod
@@ -73,9 +149,7 @@ class SearchSection(BaseModel):
     @field_validator("each", "seeds")
     @classmethod
     def _each_once(cls, values: list[Any]) -> list[Any]:
-        if len(set(values)) < len(values):
-            raise ValueError("lists something twice")
-        return values
+        return _once(values)
 
     @field_validator("space")
     @classmethod
@@ -93,4 +167,26 @@ class SearchSection(BaseModel):
             )
         if isinstance(self.criterion, LowerBound) and len(self.seeds) < 2:
             raise ValueError("a lower bound takes two seeds or more")
+        if self.calibration and "rel_spread" in self.calibration.columns and len(self.seeds) < 2:
+            raise ValueError("a spread takes two seeds or more")
+        if len(set(self.all_seeds)) < len(self.all_seeds):
+            raise ValueError("more_seeds: lists a seed twice, or one that all run on")
         return self
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The criterion where it is a distance from published scores."""
+        if self.criterion == "paper":
+            return Calibration.model_validate({"published": "paper"})
+        return self.criterion if isinstance(self.criterion, Calibration) else None
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seeds that settings are chosen on."""
+        return [*self.seeds, *(self.more_seeds.seeds if self.more_seeds else ())]
+
+
+def _once(values: Any) -> Any:
+    if values and len(set(values)) < len(values):
+        raise ValueError("lists something twice")
+    return values

@@ -17,7 +17,6 @@ SCORES: Mapping[str, Callable[[Floats], float]] = {
     "max_score": max_score,
     "end_score": end_score,
     "mean_score": mean_score,
-    "paper": max_score,
 }
 
 
@@ -30,12 +29,14 @@ class Standing:
         iterations: that it has trained for, these at most.
         env_steps: in them.
         seconds: of training in them.
+        returns: (iterations,) of each iteration; None where there is no score.
     """
 
     score: float | None = None
     iterations: int = 0
     env_steps: int = 0
     seconds: float = 0.0
+    returns: Floats | None = None
 
 
 def standing(folder: Path, cell: Cell, run: RunRecord | None, score: str) -> Standing:
@@ -67,4 +68,5 @@ def standing(folder: Path, cell: Cell, run: RunRecord | None, score: str) -> Sta
         len(returns),
         int(np.nan_to_num(steps[-1])),
         float(np.nansum(seconds)),
+        returns if whole else None,
     )

@@ -2,14 +2,18 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rllib_lpdm.experiment.search.draws import drawn
 from rllib_lpdm.experiment.search.section import SearchSection
 from rllib_lpdm.experiment.search.space import Dimension
 from rllib_lpdm.experiment.spec import Cell, Experiment, ExperimentError, RunSettings
+from rllib_lpdm.results.paper import BASELINE, COLUMNS, published, read_table
+from rllib_lpdm.results.scores import NOTHING, Measures
 
 Kind = tuple[str, str, str]  # environment, algorithm, method
 Values = dict[str, Any]
@@ -56,7 +60,8 @@ class Search:
         """The search of an experiment.
 
         Raises:
-            ExperimentError: it has none, or a configuration cannot be trained.
+            ExperimentError: it has none, a configuration cannot be trained, or what it is
+                calibrated to has not been published.
         """
         if experiment.search is None:
             raise ExperimentError(f"{experiment.source}: has no search; `tune` runs its cells")
@@ -64,7 +69,41 @@ class Search:
         for study in search.studies:
             for number, values in enumerate(search.drawn_of(study)):
                 search.cells(study, number, values)
+        search.targets  # noqa: B018  reads the table
         return search
+
+    @functools.cached_property
+    def targets(self) -> Mapping[Kind, tuple[Measures, float]]:
+        """Published numbers of the kinds that count, and the baseline's max score for the others.
+
+        Raises:
+            ExperimentError: the table cannot be read, or lacks one of them.
+        """
+        calibration, found = self.section.calibration, {}
+        if calibration is None:
+            return {}
+        place, name = f"{self.experiment.source}: search.criterion", calibration.published
+        try:
+            beside = Path(self.experiment.source).parent
+            table = published() if name == "paper" else read_table(beside / name)
+        except ValueError as error:
+            raise ExperimentError(f"{place}.published: {error}") from None
+        for study in self.studies:
+            methods = calibration.methods or self.experiment.methods
+            counted = [kind for kind in study.kinds if kind[2] in methods]
+            if not counted:
+                raise ExperimentError(f"{place}.methods: nothing of {study.label} counts")
+            for kind in counted:
+                target = table.get(kind, NOTHING)
+                numbers = dict(zip(COLUMNS, target, strict=True))
+                for column in calibration.columns:
+                    if math.isnan(numbers[column]):
+                        raise ExperimentError(
+                            f"{place}: {name} has no {column} for {' '.join(kind)}"
+                        )
+                baseline = table.get((*kind[:2], BASELINE)) if kind[2] != BASELINE else None
+                found[kind] = target, baseline.max_score if baseline else math.inf
+        return found
 
     @functools.cached_property
     def studies(self) -> tuple[Study, ...]:
@@ -99,7 +138,14 @@ class Search:
             for values in self._drawn
         ]
 
-    def cells(self, study: Study, number: int, values: Values, share: float = 1.0) -> list[Cell]:
+    def cells(
+        self,
+        study: Study,
+        number: int,
+        values: Values,
+        share: float = 1.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Cell]:
         """The cells of a configuration, the seeds varying slowest.
 
         Args:
@@ -107,6 +153,7 @@ class Search:
             number: its number.
             values: of the searched settings; none for those as they stand.
             share: of the iterations, to train for.
+            seeds: those that all configurations run on by default.
 
         Raises:
             ExperimentError: they cannot be trained.
@@ -127,7 +174,7 @@ class Search:
                 None if made[environment].is_plain else made[environment],
                 self.experiment.imports,
             )
-            for seed in self.section.seeds
+            for seed in seeds or self.section.seeds
             for environment, algorithm, method in study.kinds
         ]
 
