@@ -49,11 +49,17 @@ def test_a_connector_that_was_asked_for_is_noticed(part):
     assert internals.has_connectors(made), f"the config keeps connectors elsewhere: {PLACE}"
 
 
-def test_a_seed_still_makes_torch_deterministic_by_the_function_that_is_replaced(monkeypatch):
+@pytest.mark.parametrize(("cuda", "expected"), [(None, ["error"]), ("13.0", [])])
+def test_a_seed_still_makes_torch_deterministic_by_the_function_that_is_replaced(
+    cuda, expected, monkeypatch
+):
+    """With a CUDA build RLlib sets a variable of cuBLAS instead."""
     modes = []
     monkeypatch.setattr(torch, "set_deterministic_debug_mode", modes.append)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # restored afterwards
     config(seed=0).build_learner(env=gym.make("CartPole-v1"))
-    assert modes == ["error"], f"RLlib seeds in another way: {PLACE}"
+    assert modes == expected, f"RLlib seeds in another way: {PLACE}"
 
 
 @pytest.mark.parametrize(
