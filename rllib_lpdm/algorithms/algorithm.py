@@ -47,6 +47,10 @@ class LocalAlgorithm(FolderlessAlgorithm):
         limit = self.config.iterations
         return limit is not None and self.iterations_done >= limit
 
+    def step(self) -> dict[str, Any]:
+        """As RLlib's; the result tells Tune when the budget of ``iterations`` is spent."""
+        return {**super().step(), "done": self.finished}
+
     def training_step(self) -> None:
         """A fixed number of iterations, cut to end exactly at the budget.
 

@@ -37,6 +37,15 @@ def test_a_dict_of_what_tune_has_chosen_is_trained_as_well(ray_session):
     algo.stop()
 
 
+@pytest.mark.slow
+def test_a_trial_ends_as_done_when_its_iterations_are_spent(ray_session, tmp_path):
+    space = SMALL | {"env": "CartPole-v1", "iterations": 3, "iterations_per_report": 2}
+    run = tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+    (result,) = tune.Tuner(Reinforce, param_space=space, run_config=run).fit()
+    assert result.error is None
+    assert (result.metrics["training_iteration"], result.metrics["iterations_done"]) == (2, 3)
+
+
 def test_a_value_that_tune_chose_badly_is_refused_by_name(ray_session, tmp_path):
     settings = SMALL | {"env": "CartPole-v1", "lr": tune.grid_search([-1.0])}
     with pytest.raises(ValueError, match="lr: Input should be greater than 0"):
