@@ -19,7 +19,7 @@ from rllib_lpdm.algorithms.internals import (
 from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.algorithms.settings import Settings
+from rllib_lpdm.algorithms.settings import Settings, unknown_setting
 from rllib_lpdm.results.messages import fault, unknown_name
 
 WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, without effect here
@@ -73,7 +73,7 @@ class LocalConfig(AlgorithmConfig):
             # RLlib repeats settings of its own when it rebuilds a config from a dict.
             repeated = hasattr(self, name) and getattr(self, name) == value
             if name not in own | inherited and not repeated:
-                raise ValueError(f"training(): {unknown_name(name, own)}")
+                raise ValueError(f"training(): {unknown_setting(name, own)}")
         super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])

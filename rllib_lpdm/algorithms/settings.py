@@ -6,7 +6,7 @@ experiment files in ``settings:``; both validate here, and ``docs/settings.md`` 
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -332,6 +332,55 @@ class PPOSettings(Settings):
     vf_clip_param: float = setting(
         0.2, "PPO: limit of the value's change, in normalised returns.", gt=0
     )
+
+
+_WHOLE_EPISODES = (
+    "an iteration is whole episodes; PPO's episodes_per_iteration and steps_per_iteration say how "
+    "many"
+)
+_NO_GAE = "advantages are normalised returns minus the learned value, without GAE"
+_NO_ENTROPY = "the losses have no entropy term"
+_NETWORK = "hidden_sizes, conv_layers and activation describe the network"
+_MINIBATCHES = "minibatch_size says how many rows a minibatch has"
+_NO_CONNECTORS = "episodes do not pass through connectors; wrap the environment instead"
+_NO_QUEUE = "training collects, then updates, and keeps no requests waiting"
+
+#: RLlib's names in ``training()`` that are no settings here, each with what stands for it.
+RLLIB_NAMES: Final = {
+    "train_batch_size": _WHOLE_EPISODES,
+    "train_batch_size_per_learner": _WHOLE_EPISODES,
+    "num_sgd_iter": "num_epochs says how many passes PPO makes",
+    "sgd_minibatch_size": _MINIBATCHES,
+    "shuffle_batch_per_epoch": "PPO shuffles every epoch",
+    "shuffle_sequences": "PPO shuffles every epoch",
+    "grad_clip_by": "grad_clip limits the norm: of each layer, or under bp of the whole network",
+    "lr_schedule": "lr and hidden_lr stay as they are; Tune's PBT changes them between reports",
+    "optimizer": "every layer has Adam, at the rates lr and hidden_lr",
+    "model": _NETWORK,
+    "vf_share_layers": "the policy and the value head always share the hidden layers",
+    "use_critic": "PPO always has a value head, and REINFORCE with baseline=True",
+    "use_gae": _NO_GAE,
+    "lambda": _NO_GAE,
+    "lambda_": _NO_GAE,
+    "use_kl_loss": "kl_coeff weighs the KL penalty; 0 leaves it out",
+    "kl_target": "kl_coeff weighs the KL penalty and does not adapt",
+    "entropy_coeff": _NO_ENTROPY,
+    "entropy_coeff_schedule": _NO_ENTROPY,
+    "learner_connector": _NO_CONNECTORS,
+    "add_default_connectors_to_learner_pipeline": _NO_CONNECTORS,
+    "learner_config_dict": "a learner class of your own reads settings of its own",
+    "num_aggregator_actors_per_learner": "every learner is given all episodes",
+    "max_requests_in_flight_per_aggregator_actor": _NO_QUEUE,
+    "max_requests_in_flight_per_learner": _NO_QUEUE,
+    "max_requests_in_flight_per_sampler_worker": _NO_QUEUE,
+}
+
+
+def unknown_setting(name: str, known: Iterable[str]) -> str:
+    """One sentence that refuses a setting: what stands for RLlib's name, or the nearest known."""
+    if name in RLLIB_NAMES:
+        return f"{name!r} is RLlib's and no setting here: {RLLIB_NAMES[name]}"
+    return unknown_name(name, known)
 
 
 def is_dotted_name(name: str) -> bool:

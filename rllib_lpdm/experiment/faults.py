@@ -8,6 +8,7 @@ import gymnasium as gym
 import pydantic
 
 from rllib_lpdm.algorithms.environments import EnvironmentSpec, WrapperSpec
+from rllib_lpdm.algorithms.settings import unknown_setting
 from rllib_lpdm.experiment.conditions import Override, When
 from rllib_lpdm.experiment.search.section import (
     Calibration,
@@ -53,7 +54,8 @@ def check_settings(place: str, values: Mapping[str, Any]) -> None:
 
 def unknown_key(name: Any, known: Iterable[str], kind: str = "setting") -> str:
     """One sentence that refuses a key, which may be no word."""
-    return unknown_name(name if isinstance(name, str) else shown(name), known, kind)
+    word = name if isinstance(name, str) else shown(name)
+    return unknown_setting(word, known) if kind == "setting" else unknown_name(word, known, kind)
 
 
 def unknown_environment(environment: str, named: Collection[str] = ()) -> str:

@@ -1,9 +1,14 @@
 """The algorithms as RLlib users meet them: checkpoints, evaluation, callbacks, stock parts."""
 
+import inspect
+import re
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.ppo import PPOConfig as StockPPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
@@ -13,6 +18,7 @@ from ray.tune.registry import register_env
 from rllib_lpdm import PPOConfig, ReinforceConfig
 from rllib_lpdm.algorithms import Reinforce
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.algorithms.settings import RLLIB_NAMES
 from tests.algorithms.runs import config, learner_of, train, without_time
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -148,6 +154,31 @@ def test_a_setting_that_cannot_be_met_is_refused_with_the_way_out(change, messag
     with pytest.raises(ValueError, match=message) as error:
         change(config()).build_algo()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("stock", [AlgorithmConfig, StockPPOConfig])
+def test_every_name_of_rllibs_training_is_a_setting_or_is_answered(stock):
+    known = {"learner_class", *PPOConfig.settings_class.model_fields}
+    names = inspect.signature(stock.training).parameters.keys() - {"self", "kwargs", *known}
+    for name in names:
+        with pytest.raises(ValueError, match=rf"^training\(\): '{name}' is RLlib's") as error:
+            PPOConfig().training(**{name: object()})
+        assert "did you mean" not in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["num_sgd_iter", "sgd_minibatch_size", "lambda"])
+def test_an_old_name_of_rllibs_is_answered_as_well(name):
+    with pytest.raises(ValueError, match="is RLlib's and no setting here"):
+        PPOConfig().training(**{name: 1})
+
+
+def test_what_stands_for_rllibs_names_exists():
+    said = " ".join(RLLIB_NAMES.values())
+    named = set(re.findall(r"[a-z]+(?:_[a-z]+)+", said))
+    assert "steps_per_iteration" in named
+    assert named <= PPOConfig.settings_class.model_fields.keys()
+    assert not RLLIB_NAMES.keys() & PPOConfig.settings_class.model_fields.keys()
 
 
 def test_reinforce_refuses_settings_of_ppo_only():

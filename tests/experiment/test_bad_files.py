@@ -35,6 +35,10 @@ def environment(text):
 HUGE = "0x" + "f" * 5000  # more digits than Python prints
 MISSPELLED = {
     "key": (GOOD + "enviroments: [x]\n", ["'enviroments'", "did you mean 'environments'?"]),
+    "a setting of RLlib": (
+        setting("train_batch_size: 4"),
+        ["settings: ", "'train_batch_size'", "steps_per_iteration"],
+    ),
     "setting": (setting("lrr: 1"), ["settings: ", "'lrr'", "did you mean 'lr'?"]),
     "override's setting": (
         override("when: {}", "gama: 1"),
