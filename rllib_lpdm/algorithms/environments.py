@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 import gymnasium as gym
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_lpdm.results.layout import MIB
 from rllib_lpdm.results.messages import unknown_name
@@ -38,6 +39,7 @@ WRAPPERS = (
 )
 FOREIGN = ("GymV21Environment-v0", "GymV26Environment-v0")  # shimmy's, of the gym before gymnasium
 MODEL, MOST_OF_MODEL = "xml_file", 64 * MIB  # an argument of MuJoCo's, and bytes of its file
+RUNNING = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)
 OF_MAKE = ("id", "max_episode_steps", "disable_env_checker")  # gym.make's own arguments
 
 
@@ -176,6 +178,26 @@ def _check_files(kwargs: Mapping[str, Any]) -> None:
             raise ValueError(f"kwargs.{name}: {path} is not a regular file")
         if name == MODEL and os.path.getsize(path) > MOST_OF_MODEL:
             raise ValueError(f"kwargs.{name}: {path} is longer than {MOST_OF_MODEL} bytes")
+
+
+def check_single_agent(env: Any) -> None:
+    """Raises ValueError for several agents, several copies, or statistics that keep changing."""
+    name = type(env).__name__
+    if isinstance(env, MultiAgentEnv) or hasattr(env, "possible_agents"):
+        raise ValueError(
+            f"{name} has several agents; rllib_lpdm trains one policy for one agent, so wrap it in "
+            "a gymnasium environment of one agent"
+        )
+    if isinstance(env, gym.vector.VectorEnv):
+        raise ValueError(f"{name} is a vector of environments; name a single one")
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, RUNNING) and env.update_running_mean:
+            raise ValueError(
+                f"{type(env).__name__} keeps running statistics that no checkpoint holds and that "
+                "differ between env runners; use RescaleObservation or TransformObservation with "
+                "constants, or set update_running_mean = False"
+            )
+        env = env.env
 
 
 @dataclass(frozen=True)

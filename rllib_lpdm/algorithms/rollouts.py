@@ -33,7 +33,7 @@ from ray.rllib.utils.metrics import (
 
 from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
 from rllib_lpdm.algorithms.distributions import action_distribution
-from rllib_lpdm.algorithms.environments import EnvironmentMaker
+from rllib_lpdm.algorithms.environments import EnvironmentMaker, check_single_agent
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.internals import registered_environment, seeded_without_compiler
 from rllib_lpdm.algorithms.module import Policy
@@ -321,7 +321,17 @@ class EpisodeRunner(EnvRunner, Checkpointable):
 def create_environment(
     env: Any, env_config: dict[str, Any], worker_index: int = 0, num_workers: int = 0
 ) -> gym.Env:
-    """One environment: of a maker, a gymnasium id, a name registered with Tune, or a callable."""
+    """One environment: of a maker, a gymnasium id, a name registered with Tune, or a callable.
+
+    Raises:
+        ValueError: it has several agents, or a wrapper keeps statistics of its observations.
+    """
+    env = _made(env, env_config, worker_index, num_workers)
+    check_single_agent(env)
+    return env
+
+
+def _made(env: Any, env_config: dict[str, Any], worker_index: int, num_workers: int) -> Any:
     maker = EnvironmentMaker.of(env_config)
     if maker is not None:
         return maker(**{k: value for k, value in env_config.items() if k != maker.KEY})

@@ -12,6 +12,7 @@ from ray.rllib.algorithms.ppo import PPOConfig as StockPPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
@@ -106,6 +107,55 @@ def test_other_spaces_are_refused_before_training(observations, actions, message
 
     with pytest.raises(ValueError, match=message):
         config(environment=Other).build_algo()
+
+
+class Several(MultiAgentEnv):
+    def __init__(self, config=None):
+        super().__init__()
+        self.agents = self.possible_agents = ["one", "two"]
+
+
+class Parallel:
+    """As PettingZoo's environments look, whose spaces are methods."""
+
+    possible_agents = ("one", "two")
+
+    def __init__(self, config=None):
+        pass
+
+
+class Running(gym.wrappers.NormalizeObservation):
+    def __init__(self, config=None):
+        super().__init__(gym.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (Several, "Several has several agents"),
+        (Parallel, "Parallel has several agents"),
+        (lambda config: gym.make_vec("CartPole-v1", 2), "name a single one"),
+        (Running, "Running keeps running statistics"),
+        (lambda config: gym.wrappers.TimeAwareObservation(Running()), "no checkpoint holds"),
+        (lambda config: gym.wrappers.NormalizeReward(gym.make("CartPole-v1")), "NormalizeReward"),
+    ],
+)
+def test_what_is_no_environment_of_one_agent_that_forgets_is_refused(environment, message):
+    register_env("unsuitable", lambda context: environment(context))
+    with pytest.raises(ValueError, match=message):
+        config(environment="unsuitable").build_algo()
+
+
+def test_statistics_that_stay_as_they_are_may_normalise_observations():
+    def frozen(context):
+        env = Running()
+        env.update_running_mean = False
+        return env
+
+    register_env("frozen-statistics", frozen)
+    algo = config(environment="frozen-statistics").build_algo()
+    assert len(train(algo, 1)) == 3
+    algo.stop()
 
 
 @pytest.mark.parametrize(
