@@ -1,15 +1,21 @@
-"""``python -m rllib_lpdm.export CELL OUT``: a policy, or scores, for use without this package."""
+"""Writes a policy, or scores, for use without this package.
+
+``python -m rllib_lpdm.export CELL OUT`` or ``python -m rllib_lpdm.export CELL --onnx FILE``.
+"""
 
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rllib_lpdm.analysis.exchange import write_scores
 from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.cli import add_import_option, complain, end, positive, program
 from rllib_lpdm.experiment.command import begin
+from rllib_lpdm.experiment.evaluation import SavedPolicy
 from rllib_lpdm.experiment.export import export_cell
+from rllib_lpdm.experiment.onnx import export_onnx
 from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
 from rllib_lpdm.experiment.spec import EvaluationError
 from rllib_lpdm.results.messages import counted, one_line
@@ -22,7 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0; 1 where all but the video was written; 2 where nothing was.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_intermixed_args(arguments)  # OUT may follow an option
+    if options.out is None and (options.scores or options.onnx is None):
+        parser.error("name OUT, a new folder")
+    if options.scores and options.onnx is not None:
+        parser.error("--onnx writes a policy, --scores writes none")
     if options.scores:
         return _export_scores(options.source, options.out)
     return _export_cell(options)
@@ -43,6 +54,13 @@ def _export_scores(source: str, out: Path) -> int:
 def _export_cell(options: argparse.Namespace) -> int:
     try:
         begin(options.imports)
+        if options.onnx is not None:
+            policy = SavedPolicy.load(options.source, options.checkpoint)
+            policy = replace(policy, cell=replace(policy.cell, imports=tuple(options.imports)))
+            export_onnx(policy, options.onnx.absolute())
+            print(options.onnx)
+        if options.out is None:
+            return 0
         exported = export_cell(
             options.source,
             options.out.absolute(),
@@ -69,7 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="CELL", help="a cell's folder; with --scores, an experiment's"
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    parser.add_argument("out", metavar="OUT", type=Path, nargs="?", help="a new folder")
+    parser.add_argument(
+        "--onnx",
+        type=Path,
+        metavar="FILE",
+        help="write the policy as an ONNX model; OUT may be left out then",
+    )
     parser.add_argument(
         "--scores",
         action="store_true",

@@ -1,6 +1,6 @@
 """Exported policies and scores are used without this package."""
 
-import importlib
+import importlib.util
 import json
 import math
 import re
@@ -150,6 +150,67 @@ def test_other_networks_and_environments_are_played_as_they_were_evaluated(
             value, length = re.fullmatch(r"return (\S+) .*, length (\d+)", line).groups()
             assert int(length) == episode["length"]
             assert float(value) == pytest.approx(episode["return"], rel=1e-4)
+
+
+def run_onnx(cell, file, *options):
+    """An ONNX session of a cell's policy, and a runner that plays it."""
+    session = pytest.importorskip("onnxruntime").InferenceSession
+    assert main([str(cell), "--onnx", str(file), "--checkpoint", "last", *options]) == 0
+    return session(str(file))
+
+
+@pytest.mark.parametrize(
+    ("environment", "method", "settings"),
+    [
+        ("CartPole-v1", "lpdm", {"activation": "gelu", "black_box": "quantise"}),
+        ("CartPole-v1", "local_rl", {"local_heads": "mean", "activation": "silu"}),
+        ("Pendulum-v1", "lpdm", {"activation": "elu", "black_box": "sign", "action_std": 3.0}),
+        ("ImagesToExport-v0", "bp", {"conv_layers": ((3, 2, 1), (4, 1, 2))}),
+    ],
+)
+def test_an_onnx_model_acts_as_the_policy_on_any_number_of_observations(
+    environment, method, settings, tmp_path, ray_session
+):
+    if environment not in gym.registry:
+        gym.register(environment, entry_point="rllib_lpdm.examples.images:frozen_lake")
+    cell = trained(tmp_path, environment, "ppo", method, **settings)
+    model = run_onnx(cell, tmp_path / "policy.onnx")
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["policy.onnx"]
+    with SavedPolicy.load(cell, "last").runner(3) as runner:
+        policy, distribution = runner.module.numpy_policy(), runner._distribution
+        space, shape = runner.env.action_space, runner.env.observation_space.shape
+        rows = np.random.default_rng(0).normal(scale=9, size=(7, math.prod(shape)))
+        rows = rows.astype(np.float32)
+        outputs = [policy(row).copy() for row in rows]
+        actions = [distribution.to_env(distribution.mode(output)) for output in outputs]
+    for count in (1, 2, 7):
+        found = model.run(None, {"observation": rows[:count].reshape(count, *shape)})
+        np.testing.assert_allclose(found[0], actions[:count], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[1], outputs[:count], rtol=1e-4, atol=1e-5)
+        assert all(space.contains(action) for action in found[0])
+
+
+def test_an_onnx_model_may_come_with_the_folder_or_is_refused_in_one_line(
+    cartpole, tmp_path, capsys, monkeypatch
+):
+    file, out = tmp_path / "policy.onnx", tmp_path / "out"
+    run_onnx(cartpole, file, str(out), "--no-video", "--episodes", "1")
+    assert (out / "play.py").exists()
+    capsys.readouterr()
+    for arguments, said in (
+        ([cartpole, "--onnx", file], "exists; name a new file"),
+        ([cartpole, "--onnx", tmp_path / "no/policy.onnx"], "cannot be written"),
+        ([tmp_path, "--onnx", tmp_path / "new"], "is not a cell's folder"),
+    ):
+        assert main([str(each) for each in arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main([str(cartpole), "--onnx", str(tmp_path / "new")]) == 2
+    assert "pip install 'rllib-lpdm[onnx]'" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"policy.onnx", "out"}
+    with pytest.raises(SystemExit):
+        main([str(cartpole)])
 
 
 def test_numpy_has_a_line_for_every_activation_and_black_box():

@@ -129,7 +129,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         and bytes scaled to [0, 1].
         """
         size = math.prod(observations.shape[1:])  # said, because there may be no rows
-        flat = observations.reshape(len(observations), size).float()
+        flat = observations.reshape(observations.shape[0], size).float()
         if not self.model_config["conv_layers"]:
             return flat
         images = flat.view(-1, *self.observation_space.shape).permute(0, 3, 1, 2)
