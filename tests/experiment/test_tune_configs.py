@@ -12,19 +12,19 @@ from tests.experiment.files import CONFIGS, write
 # By environment: learning rate, action std and iterations of REINFORCE with and without baseline,
 # then of PPO. Section 4.1 names the exceptions; all else is the same everywhere.
 TABLE = {
-    "CartPole-v1": ((7e-4, 0.5, 1500), (7e-4, 0.5, 1500)),
-    "Acrobot-v1": ((7e-4, 0.5, 1500), (7e-4, 0.5, 1500)),
-    "InvertedPendulum-v4": ((7e-4, 0.5, 1500), (7e-4, 0.5, 1500)),
-    "Pusher-v4": ((3e-4, 0.316, 3000), (3e-4, 0.316, 3000)),
-    "Hopper-v4": ((1e-4, 0.5, 5000), (1e-4, 0.5, 3000)),
-    "Walker2d-v4": ((1e-4, 0.5, 5000), (1e-4, 0.5, 3000)),
-    "HalfCheetah-v4": ((1e-4, 0.5, 5000), (3e-4, 0.316, 3000)),
-    "Ant-v4": ((1e-4, 0.316, 5000), (5e-5, 0.316, 3000)),
+    "CartPole-v1": ((2e-3, 0.5, 1500), (2e-3, 0.5, 1500)),
+    "Acrobot-v1": ((2e-3, 0.5, 1500), (2e-3, 0.5, 1500)),
+    "InvertedPendulum-v4": ((2e-3, 0.5, 1500), (2e-3, 0.5, 1500)),
+    "Pusher-v4": ((3e-4, 0.2, 3000), (3e-4, 0.2, 3000)),
+    "Hopper-v4": ((1e-3, 0.5, 5000), (1e-3, 0.5, 3000)),
+    "Walker2d-v4": ((1e-3, 0.5, 5000), (1e-3, 0.5, 3000)),
+    "HalfCheetah-v4": ((1e-3, 0.5, 5000), (3e-4, 0.2, 3000)),
+    "Ant-v4": ((1e-3, 0.2, 5000), (3e-4, 0.2, 3000)),
 }
 EVERYWHERE = {
-    "hidden_sizes": [64, 128, 256],
+    "hidden_sizes": [64, 64],
     "grad_clip": 0.5,
-    "return_normalization": "batch",
+    "return_normalization": "running",
     "return_window": None,
     "conv_layers": [],
     "activation": "tanh",
@@ -163,7 +163,7 @@ def test_a_file_that_is_here_is_taken_whatever_the_package_has(tmp_path, monkeyp
 
 def test_a_file_of_the_users_extends_the_packages_by_name(tmp_path, capsys):
     path = write(tmp_path, extends="paper.yaml")
-    assert load_experiment(path).cells()[0].settings.hidden_sizes == (64, 128, 256)
+    assert load_experiment(path).cells()[0].settings.hidden_sizes == (64, 64)
     assert f"{tmp_path / 'paper.yaml'}: there is no such file" in capsys.readouterr().err
 
 
