@@ -56,6 +56,9 @@ def export_onnx(policy: SavedPolicy, file: Path) -> None:
 class _Acting(nn.Module):
     """(N, *observation shape) -> actions as the environment takes them, and the outputs."""
 
+    low: Tensor
+    high: Tensor
+
     def __init__(self, module: ActorCriticModule) -> None:
         super().__init__()
         self.module = module
