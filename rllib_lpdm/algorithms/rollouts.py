@@ -72,6 +72,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
     """
 
     env: Any
+    _vector: Any = None  # RLlib's callbacks get one, of this environment alone
     num_env_steps_sampled_lifetime: int
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -94,9 +95,11 @@ class EpisodeRunner(EnvRunner, Checkpointable):
             self.config.env, self.config.env_config, self.worker_index, self.num_workers
         )
         self._distribution = action_distribution(self.env.action_space, self.config.action_std)
+        if self._calls_back or self._uses_callback("on_environment_created"):
+            self._vector = gym.vector.SyncVectorEnv([lambda: self.env])
         self._callback(
             "on_environment_created",
-            env=self.env,
+            env=self._vector,
             env_context=EnvContext(self.config.env_config, self.worker_index, self.num_workers),
         )
 
@@ -177,7 +180,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         shape = self.env.observation_space.shape
         check_shape(observation, shape)
         follower = (
-            EpisodeFollower(self._episode_callback, self.env, observation, info)
+            EpisodeFollower(self._episode_callback, self._vector, observation, info)
             if self._calls_back
             else None
         )

@@ -445,6 +445,84 @@ class Recorder(RLlibCallback):
         result["seen"] = algorithm.iterations_done
 
 
+class InPlace(Grid):
+    """Hands out the same array, list and dict at every step, and changes them."""
+
+    observation_space = gym.spaces.Box(0, 9, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 5
+        self.seen = np.full(2, self.left, np.float32)
+        self.info = {"left": self.left, "nested": {"arrays": [self.seen]}}
+        return self.seen, self.info
+
+    def step(self, action):
+        *_, terminated, truncated, _ = super().step(action)
+        self.seen[:] = self.info["left"] = self.left
+        return self.seen, 0.0, terminated, truncated, self.info
+
+
+class Keeper(RLlibCallback):
+    """Keeps what RLlib's users read of an episode and its environment."""
+
+    def __init__(self):
+        self.kept, self.ends, self.environments = [], [], []
+
+    def on_environment_created(self, *, env, **kwargs):
+        self.environments.append(env)
+
+    def on_episode_step(self, *, episode, env, env_index, **kwargs):
+        self.environments.append(env)
+        self.kept.append((episode.get_observations(-1), episode.get_infos(-1)))
+        assert env.envs[env_index].unwrapped.left == episode.get_observations(-1)[0]
+
+    def on_episode_end(self, *, episode, **kwargs):
+        observations = [observation[0] for observation in episode.get_observations()]
+        self.ends.append((observations, episode.get_infos()))
+
+
+def test_callbacks_keep_what_they_saw_of_an_environment_that_changes_its_arrays_in_place():
+    runner = EpisodeRunner(config=config(environment=InPlace).callbacks(Keeper))
+    (callback,) = runner._callbacks
+    (episode,) = runner.sample(num_episodes=1)
+    assert episode.observations[:, 0].tolist() == [5, 4, 3, 2, 1, 0]
+    ((observations, infos),) = callback.ends
+    assert observations == [5, 4, 3, 2, 1, 0]
+    for infos_of in (infos[1:], [info for _, info in callback.kept]):
+        assert [info["left"] for info in infos_of] == [4, 3, 2, 1, 0]
+        assert [info["nested"]["arrays"][0][0] for info in infos_of] == [4, 3, 2, 1, 0]
+    assert [observation[0] for observation, _ in callback.kept] == [4, 3, 2, 1, 0]
+    runner.stop()
+
+
+def test_callbacks_get_the_vector_environment_that_rllib_gives_them():
+    runner = EpisodeRunner(config=config(environment=InPlace).callbacks(Keeper))
+    (callback,) = runner._callbacks
+    runner.sample(num_episodes=1)
+    stock_config = config(environment=InPlace).callbacks(Keeper)
+    stock = SingleAgentEnvRunner(config=stock_config, worker_index=0)
+    for env in callback.environments:
+        assert env.num_envs == stock.env.num_envs == 1
+        assert env.envs == [runner.env]
+        assert env.unwrapped.envs == env.envs
+        assert env.single_observation_space == stock.env.single_observation_space
+        assert env.single_action_space == stock.env.single_action_space
+        assert env.observation_space == stock.env.observation_space
+        assert env.get_attr("left") == (0,)
+        theirs = {name for name in dir(stock.env.unwrapped) if not name.startswith("_")}
+        assert theirs <= set(dir(env))
+    stock.stop()
+    runner.stop()
+
+
+def test_without_callbacks_no_vector_environment_is_made(monkeypatch):
+    monkeypatch.setattr(gym.vector, "SyncVectorEnv", None)
+    runner = EpisodeRunner(config=config())
+    runner.sample(num_episodes=1)
+    runner.stop()
+
+
 def test_callbacks_are_called_and_do_not_change_the_run():
     plain = config("ppo").build_algo()
     expected = train(plain, 1)
