@@ -3,6 +3,7 @@
 import argparse
 import gc
 import importlib
+import io
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,11 @@ COMMANDS = {  # modules of this package, imported when they are asked for
     "publish": "finished cells in a few small files",
     "benchmark": "speed and memory as ratios",
 }
+
+
+for _stream in (sys.stdout, sys.stderr):  # a path need not be text that a terminal can show
+    if isinstance(_stream, io.TextIOWrapper):
+        _stream.reconfigure(errors="backslashreplace")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -186,3 +188,15 @@ def test_a_grid_that_still_runs_is_reported_as_far_as_it_is_with_its_appendices(
     assert "CartPole-v1_ppo_bp_s2" in page
     assert "Figure A1" in page
     assert "Figure A2" not in page
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths are bytes there")
+def test_a_folder_whose_name_is_no_text_is_reported_to_a_strict_terminal(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    write_cell(Path(folder), command=f"python -m rllib_lpdm.tune {folder}")
+    words = [sys.executable, "-m", "rllib_lpdm.report", folder]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    run = subprocess.run(words, capture_output=True, check=False, env=strict)
+    assert (run.returncode, b"Traceback" in run.stderr) == (0, False)
+    assert b"caf\\udce9/report/index.html" in run.stdout
+    assert (Path(folder) / "report" / "index.html").is_file()

@@ -124,8 +124,18 @@ def _published(folder: Path) -> Results:
         cells = read_published(folder)
     except (OSError, ValueError) as error:
         return Results(folder.name, [], notes=[one_line(error, 300)])
-    found = _in_order(CellResult(run, columns) for run, columns in cells.values())
-    return Results(folder.name, found, *_missing(folder, found))
+    found, notes = [], []
+    for name, (run, columns) in cells.items():
+        try:
+            kept, said = _finite(columns)
+        except ValueError as error:
+            said = [f"{error}; left out"]
+        else:
+            found.append(CellResult(run, kept))
+        notes += [f"{name}: {sentence}" for sentence in said]
+    found = _in_order(found)
+    missing, note = _missing(folder, found)
+    return Results(folder.name, found, missing, notes + note)
 
 
 def _read_cell(folder: Path, wanted: Callable[[str], bool]) -> tuple[CellResult | None, list[str]]:

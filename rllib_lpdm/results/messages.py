@@ -1,10 +1,12 @@
 """Parts of messages: whatever a file or an error says, it is short, printable and on one line."""
 
 import difflib
+import json
 import reprlib
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -81,6 +83,36 @@ def fault(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] == "missing" else f", got {shown(first['input'])}"
     return one_line(f"{place}: {message}{given}", 600)
+
+
+def parsed(text: str) -> Any:
+    """Returns the content of a JSON file whose texts can all be written again.
+
+    Raises:
+        ValueError: it is no JSON; or a text in it has half of a character, and its place is named.
+    """
+    content = json.loads(text)
+    if "\\ud" in text.lower():  # what escapes alone can write
+        _check_texts(content, "")
+    return content
+
+
+def _check_texts(content: Any, place: str) -> None:
+    if isinstance(content, str):
+        try:
+            content.encode()
+        except UnicodeEncodeError:
+            where = one_line(place.lstrip(".") or "the file", 200)
+            raise ValueError(f"{where}: {shown(content)} has half of a character") from None
+    items: Iterable[Any] = ()
+    if isinstance(content, dict):
+        for key in content:
+            _check_texts(key, f"{place}, a key")
+        items = content.items()
+    elif isinstance(content, list):
+        items = enumerate(content)
+    for key, value in items:
+        _check_texts(value, f"{place}.{key}")
 
 
 def unknown_name(name: str, known: Iterable[str], kind: str = "setting") -> str:

@@ -138,8 +138,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     for name, kind in kinds.items():
         if kind.max_repetition_level or (kind.physical_type == "BYTE_ARRAY") != (name == "cell"):
             raise ValueError(f"column {shown(name)} holds other values than a table of curves")
-    if "cell" not in kinds:
-        raise ValueError("it has no column cell")
+    for name in ("cell", RETURN, "env_steps"):
+        if name not in kinds:
+            raise ValueError(f"there is no column {name}")
     groups = [about.row_group(i) for i in range(about.num_row_groups)]
     rows = sum(group.num_rows for group in groups)
     if rows * max(about.num_columns, len(COLUMNS)) > MOST_NUMBERS:
@@ -147,7 +148,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     if sum(group.total_byte_size for group in groups) > most:
         raise ValueError(f"it unpacks to more than {most} bytes")
     # A file can name each cell once, however many rows the cell has; in memory, too.
-    return pq.read_table(content, read_dictionary=["cell"]).to_pandas()
+    table = pq.read_table(content, read_dictionary=["cell"]).to_pandas()
+    for name, kind in table.drop(columns="cell").dtypes.items():
+        if not pd.api.types.is_any_real_numeric_dtype(kind):
+            raise ValueError(f"column {name} holds {kind} in place of numbers")
+    return table
 
 
 def publish(folder: Path, into: Path) -> tuple[int, int]:

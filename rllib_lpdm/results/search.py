@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rllib_lpdm.results.layout import SEARCH_FILE
-from rllib_lpdm.results.messages import fault, one_line
+from rllib_lpdm.results.messages import fault, one_line, parsed
 from rllib_lpdm.results.storage import read_file, write_whole
 
 
@@ -74,13 +74,26 @@ class StudyRecord(_Part):
     """
 
     each: dict[str, str]
-    configurations: list[Configuration]
+    configurations: list[Configuration] = Field(min_length=1)
     best: int | None
     noise: float
     tied: list[int]
     winner: int
     margin: float | None
     over_default: float | None
+
+    @model_validator(mode="after")
+    def _named_are_there(self) -> Self:
+        count = len(self.configurations)
+        if [each.number for each in self.configurations] != list(range(count)):
+            raise ValueError("configurations are not numbered from 0 in their order")
+        named = {"winner": [self.winner], "tied": self.tied}
+        named["best"] = [] if self.best is None else [self.best]
+        for name, numbers in named.items():
+            for number in numbers:
+                if not 0 <= number < count:
+                    raise ValueError(f"{name}: {number} is none of the {count} configurations")
+        return self
 
     @property
     def label(self) -> str:
@@ -115,7 +128,7 @@ class SearchRecord(_Part):
         """
         path = folder / SEARCH_FILE
         try:
-            return cls.model_validate(json.loads(read_file(path).decode("utf-8")))
+            return cls.model_validate(parsed(read_file(path).decode("utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValidationError as error:

@@ -1,5 +1,6 @@
 """What a report says of a search: answers worked out by hand or by trying everything."""
 
+import json
 import re
 from itertools import combinations, product
 
@@ -241,3 +242,51 @@ def test_a_damaged_record_of_a_search_is_named_and_its_cells_are_reported(tmp_pa
     report = analyse(folder)
     assert any("search.json is damaged" in note for note in report.notes)
     assert len(report.results.cells) == 52
+
+
+def damaged(change):
+    """Changes the content of a search's file, whose first study is the second argument."""
+
+    def changed(content):
+        change(content, content["studies"][0])
+        return content
+
+    return changed
+
+
+FAULTS = {
+    "winner": (lambda c, s: s.update(winner=99), "studies.0: winner: 99 is none of the 13"),
+    "no winner": (lambda c, s: s.update(winner=-1), "studies.0: winner: -1 is none of the 13"),
+    "best": (lambda c, s: s.update(best=13), "studies.0: best: 13 is none of the 13"),
+    "tied": (lambda c, s: s.update(tied=[0, 40]), "studies.0: tied: 40 is none of the 13"),
+    "nothing": (lambda c, s: s.update(configurations=[]), "studies.0.configurations: List should"),
+    "order": (lambda c, s: s["configurations"].reverse(), "studies.0: configurations are not"),
+    "value": (
+        lambda c, s: s["configurations"][3]["values"].update(lr="\ud800"),
+        "studies.0.configurations.3.values.lr: '\\ud800' has half of a character",
+    ),
+    "key": (lambda c, s: s["each"].update({"\udfff": "x"}), "studies.0.each, a key: "),
+    "name": (lambda c, s: c.update(name="a\ud9abz"), "name: 'a\\ud9abz' has half of a character"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), FAULTS.values(), ids=FAULTS)
+def test_a_record_that_contradicts_itself_is_named_with_its_field(change, said, tmp_path):
+    record({"bp": same}).write(tmp_path)
+    file = tmp_path / "search.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert len(content["studies"][0]["configurations"]) == 13
+    file.write_text(json.dumps(damaged(change)(content)), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"search\.json ") as refused:
+        SearchRecord.read(tmp_path)
+    line = str(refused.value)
+    assert said in line
+    assert line.isprintable()
+    assert line.encode()
+
+
+def test_whole_characters_of_two_escapes_are_no_fault(tmp_path):
+    whole = record({"bp": same}).model_copy(update={"name": "\N{SNAKE}"})
+    whole.write(tmp_path)
+    assert "\\ud83d" in (tmp_path / "search.json").read_text(encoding="utf-8")
+    assert SearchRecord.read(tmp_path) == whole

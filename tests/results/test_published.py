@@ -145,6 +145,52 @@ def test_damaged_curves_are_named(grid, tmp_path, damage, capsys):
     assert str(path) in capsys.readouterr().err
 
 
+def texts(table):
+    return table.assign(episode_return=table["episode_return"].astype(str))
+
+
+CURVES = {
+    "no return": (lambda t: t.drop(columns="episode_return"), "no column episode_return"),
+    "no steps": (lambda t: t.drop(columns="env_steps"), "no column env_steps"),
+    "no cell": (lambda t: t.drop(columns="cell"), "no column cell"),
+    "texts": (texts, "column episode_return holds str"),
+    "times": (
+        lambda t: t.assign(seconds=pd.to_datetime(t["seconds"])),
+        "column seconds holds datetime64",
+    ),
+    "truths": (lambda t: t.assign(env_steps=True), "column env_steps holds bool"),
+    "lists": (lambda t: t.assign(seconds=[[1.0]] * len(t)), "column seconds holds object"),
+    "other cells": (lambda t: t.assign(cell=t["cell"] + "x"), "has no rows of CartPole"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), CURVES.values(), ids=CURVES)
+def test_curves_of_other_columns_are_refused_in_one_line(change, said, grid, tmp_path, capsys):
+    out = tmp_path / "out"
+    publish(grid, out)
+    path = out / "curves" / "CartPole-v1.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+    assert report_main([str(out)]) == 2
+    line = next(line for line in capsys.readouterr().err.splitlines() if str(path) in line)
+    assert said in line
+
+
+def test_published_returns_that_are_no_number_are_replaced_or_left_out(grid, tmp_path):
+    out = tmp_path / "out"
+    publish(grid, out)
+    path = out / "curves" / "CartPole-v1.parquet"
+    table = pd.read_parquet(path)
+    first, second = list(dict.fromkeys(table["cell"]))[:2]
+    table.loc[table.index[table["cell"] == first][3], "episode_return"] = np.inf
+    table.loc[table["cell"] == second, "episode_return"] = np.nan
+    table.to_parquet(path, index=False)
+    results = read_results(out)
+    assert len(results.cells) == 3
+    assert all(np.isfinite(cell.returns).all() for cell in results.cells)
+    assert any(note.startswith(f"{first}: the return of row 4") for note in results.notes)
+    assert f"{second}: no return is a finite number; left out" in results.notes
+
+
 def test_tune_leaves_out_what_is_published(grid, tmp_path, capsys):
     publish(grid, tmp_path / "out")
     entries = {"algorithms": ["reinforce"], "settings": {"iterations": 2}, "seeds": 3}
