@@ -34,7 +34,7 @@ from rllib_lpdm.results.layout import (
     SEARCH_FILE,
     cell_folders,
 )
-from rllib_lpdm.results.messages import inert, one_line, shown
+from rllib_lpdm.results.messages import inert, one_line
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.scores import Floats, end_score, finite, first_full, max_score, smoothed
@@ -137,7 +137,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     kinds = {about.schema.column(i).path: about.schema.column(i) for i in range(about.num_columns)}
     for name, kind in kinds.items():
         if kind.max_repetition_level or (kind.physical_type == "BYTE_ARRAY") != (name == "cell"):
-            raise ValueError(f"column {shown(name)} holds other values than a table of curves")
+            raise ValueError(f"column {one_line(name)} holds other values than a table of curves")
     for name in ("cell", RETURN, "env_steps"):
         if name not in kinds:
             raise ValueError(f"there is no column {name}")

@@ -228,7 +228,7 @@ def test_curves_that_would_not_fit_into_memory_are_refused_before(
     cells = pa.array(["c" * (2**20 if "of cells" in declared else 1)] * count)
     if "of cells" in declared:
         monkeypatch.setitem(layout.MOST_BYTES, "curves", 2**19)
-    columns = {"cell": cells, "episode_return": pa.array(np.zeros(count))}
+    columns = {"cell": cells} | dict.fromkeys(("episode_return", "env_steps"), np.zeros(count))
     if declared == "columns":
         columns |= {f"c{number}": columns["episode_return"] for number in range(200)}
     if declared == "lists":
@@ -249,7 +249,9 @@ def test_a_small_file_of_fifty_million_rows_is_refused(tmp_path):
     write_whole_cell(tmp_path / "grid", "bp", 0)
     publish(tmp_path / "grid", tmp_path / "out")
     path = tmp_path / "out" / "curves" / "CartPole-v1.parquet"
-    million = pa.table({"cell": pa.array(["a"] * 10**6), "episode_return": np.zeros(10**6, "f4")})
+    zeros = np.zeros(10**6, "f4")
+    columns = {"cell": pa.array(["a"] * 10**6), "episode_return": zeros, "env_steps": zeros}
+    million = pa.table(columns)
     with pq.ParquetWriter(path, million.schema, compression="zstd") as file:
         for _ in range(50):
             file.write_table(million)

@@ -153,13 +153,13 @@ CURVES = {
     "no return": (lambda t: t.drop(columns="episode_return"), "no column episode_return"),
     "no steps": (lambda t: t.drop(columns="env_steps"), "no column env_steps"),
     "no cell": (lambda t: t.drop(columns="cell"), "no column cell"),
-    "texts": (texts, "column episode_return holds str"),
+    "texts": (texts, "column episode_return holds other values"),
     "times": (
         lambda t: t.assign(seconds=pd.to_datetime(t["seconds"])),
         "column seconds holds datetime64",
     ),
     "truths": (lambda t: t.assign(env_steps=True), "column env_steps holds bool"),
-    "lists": (lambda t: t.assign(seconds=[[1.0]] * len(t)), "column seconds holds object"),
+    "lists": (lambda t: t.assign(seconds=[[1.0]] * len(t)), "seconds.list.element holds other"),
     "other cells": (lambda t: t.assign(cell=t["cell"] + "x"), "has no rows of CartPole"),
 }
 
