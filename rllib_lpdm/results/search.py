@@ -1,10 +1,11 @@
 """``search.json``: every configuration of a search with its scores, and what was chosen."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rllib_lpdm.results.layout import SEARCH_FILE
 from rllib_lpdm.results.messages import fault, one_line, parsed
@@ -57,6 +58,14 @@ class Configuration(_Part):
     score: float | None
     distance: float
     cells: list[SearchedCell]
+
+    @field_validator("values")
+    @classmethod
+    def _can_be_drawn(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name, value in values.items():
+            if isinstance(value, int) and abs(value) > sys.float_info.max:
+                raise ValueError(f"{name} is too large a number")
+        return values
 
 
 class StudyRecord(_Part):

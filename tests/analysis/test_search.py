@@ -265,6 +265,10 @@ FAULTS = {
         lambda c, s: s["configurations"][3]["values"].update(lr="\ud800"),
         "studies.0.configurations.3.values.lr: '\\ud800' has half of a character",
     ),
+    "large": (
+        lambda c, s: s["configurations"][3]["values"].update(lr=10**400),
+        "studies.0.configurations.3.values: lr is too large a number",
+    ),
     "key": (lambda c, s: s["each"].update({"\udfff": "x"}), "studies.0.each, a key: "),
     "name": (lambda c, s: c.update(name="a\ud9abz"), "name: 'a\\ud9abz' has half of a character"),
 }
