@@ -7,7 +7,9 @@ driver they look the same. Rows are written and logged as of real cells, of a fe
 import asyncio
 import contextlib
 import io
+import os
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,7 @@ class Watch(TrialWatch):
 
     Attributes:
         core: the share of a core that was used.
+        memory: MiB of the driver and the services that it started.
         rate: reports a second.
         spent: CPU seconds before and after.
     """
@@ -99,7 +102,7 @@ class Watch(TrialWatch):
         self._waiting, self._reports = len(cells), 0
         self._began: tuple[float, float, int] | None = None
         self._settled = float("inf")
-        self.core = self.rate = 0.0
+        self.core = self.rate = self.memory = 0.0
         self.spent = -time.process_time()
 
     def on_trial_start(self, *args: Any, **info: Any) -> None:
@@ -123,11 +126,23 @@ class Watch(TrialWatch):
             self.core = (used - before) / (now - began)
             self.rate = (self._reports - reports) / (now - began)
             self.spent -= used
+            self.memory = resident()
             self._host.end.remote()
 
 
+def resident() -> float:
+    """MiB of this process and its children, such as Ray's GCS and raylet; Linux only, else 0."""
+    kilobytes, own = 0, str(os.getpid())
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # the process has ended
+            fields = dict(re.findall(r"^(Pid|PPid|VmRSS):\s+(\d+)", status.read_text(), re.M))
+            if own in (fields["Pid"], fields["PPid"]):
+                kilobytes += int(fields.get("VmRSS", 0))
+    return kilobytes / 1024
+
+
 def scale(cells: int = CELLS) -> list[Row]:
-    """Driver's costs of a report, a cell and a row, its load, and the cells that it carries."""
+    """Costs of a report, a cell and a row, the driver's load and memory, the cells it carries."""
     usual, often = steady(cells, cells / REPORTS), steady(cells, cells / REPORTS / 5)
     report = (often.core - usual.core) / (often.rate - usual.rate)
     cell = usual.spent / cells
@@ -141,6 +156,10 @@ def scale(cells: int = CELLS) -> list[Row]:
         _limited("a row that is read", 1000 * row, 0.05, "ms"),
         _limited("a point in W&B", 1000 * point, 0.2, "ms"),
         _limited("a run in W&B", 1000 * run, 100.0, "ms"),
+        against_limit(
+            "scale", f"memory, {at_once}", usual.memory, 2048.0,
+            compared_with="the limit, driver, GCS, raylet", unit="MiB",
+        ),
         _limited(f"reports of {at_once}", usual.core, 0.2, "core"),
         _limited(f"cells of an hour, {at_once}", core, 0.2, "core"),
         Row(
