@@ -7,11 +7,15 @@ try:
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["PPOConfig", "ReinforceConfig", "__version__"]
+__all__ = ["PPOConfig", "ReinforceConfig", "__version__", "register_method"]
 
 
 def __getattr__(name: str) -> object:
-    """Loads the configs, and Ray with them, only when they are asked for."""
+    """Loads a public name, and Ray or torch with it, only when it is asked for."""
+    if name == "register_method":
+        from rllib_lpdm.methods import register_method
+
+        return register_method
     if name in ("PPOConfig", "ReinforceConfig"):
         from rllib_lpdm import algorithms
 

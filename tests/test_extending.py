@@ -37,7 +37,7 @@ def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path, ray_session):
         if language in ("py", "yaml"):
             add(tmp_path, block)
 
-    imports = ["--import", "walks", "--import", "lines"]
+    imports = ["--import", "walks", "--import", "lines", "--import", "unit_rows"]
     quietly = ["--set", "in_process=true", "--wandb", "disabled"]
     address = ray.get_runtime_context().gcs_address  # spares another Ray
     path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])

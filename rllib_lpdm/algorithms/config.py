@@ -16,10 +16,10 @@ from rllib_lpdm.algorithms.internals import (
     has_connectors,
     stay_silent_on_the_api_stack,
 )
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.algorithms.settings import Settings, unknown_setting
+from rllib_lpdm.methods import METHODS, own_methods, register_method
 from rllib_lpdm.results.messages import fault, unknown_name
 
 WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, without effect here
@@ -48,6 +48,12 @@ class LocalConfig(AlgorithmConfig):
         self.normalize_actions = False
         self.clip_actions = True
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes methods from outside this package known to the process that a config reaches."""
+        self.__dict__.update(state)
+        for name, method in state.get("_own_methods", {}).items():
+            register_method(name, method)
+
     @property
     def has_value_head(self) -> bool:
         """Whether the algorithm learns a state value."""
@@ -57,7 +63,7 @@ class LocalConfig(AlgorithmConfig):
         """Sets the method and any setting by name.
 
         Args:
-            **kwargs: ``method`` (a name of :data:`~rllib_lpdm.algorithms.methods.METHODS`),
+            **kwargs: ``method`` (a name of :data:`~rllib_lpdm.methods.METHODS`),
                 ``baseline`` (REINFORCE only), any field of :attr:`settings_class`, and RLlib's
                 ``learner_class``. What Tune has to choose, such as ``tune.grid_search([...])``, is
                 validated when the algorithm is built.
@@ -77,6 +83,7 @@ class LocalConfig(AlgorithmConfig):
         super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])
+        self._own_methods = own_methods()
         searched = self._searched(own)
         if "method" not in searched:
             self._check_method()

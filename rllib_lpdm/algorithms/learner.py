@@ -14,20 +14,18 @@ from ray.rllib.core import COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MOD
 from torch import Tensor
 
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.feedback import random_feedback, sign_feedback
 from rllib_lpdm.algorithms.functions import metric_function
 from rllib_lpdm.algorithms.internals import OneModuleLearner
-from rllib_lpdm.algorithms.methods import METHODS, MethodEntry
 from rllib_lpdm.algorithms.module import ActorCriticModule
-from rllib_lpdm.algorithms.optimizers import optimizers_of
-from rllib_lpdm.algorithms.pretraining import prepare
+from rllib_lpdm.algorithms.pretraining import load_hidden_layers, pretrain
 from rllib_lpdm.algorithms.returns import RunningStatistics, normalised_returns
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.algorithms.updates import Batch
 from rllib_lpdm.local_learning import LayerAdam, RunningMaximum
 from rllib_lpdm.local_learning.kernels import compile_kernels
-from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards, WholeBatch
+from rllib_lpdm.local_learning.shards import Shards, WholeBatch
+from rllib_lpdm.methods import METHODS
+from rllib_lpdm.methods.method import Batch, Method
 
 Array = NDArray[Any]
 RETURN_STATISTICS = "return_statistics"
@@ -44,20 +42,19 @@ class LocalLearner(OneModuleLearner, abc.ABC):
     metrics.
 
     Attributes:
-        optimizers: by name: "network" where one steps all layers, else "policy_head", "value_head"
-            and "hidden_1", ....
         return_statistics: of all returns so far, or of those in ``return_window``.
         target_maximum: of all targets so far.
-        shards: whose rows of a batch this learner computes.
+        method: trains the network.
     """
 
-    optimizers: dict[str, LayerAdam]
+    method: Method
 
     def build(self) -> None:
-        super().build()
         self.return_statistics = RunningStatistics()
         self.target_maximum = RunningMaximum()
-        self.shards: WholeBatch = Shards() if self.distributed else WHOLE_BATCH
+        super().build()
+        if self.distributed:
+            self.method.shards = Shards()
         compile_kernels()
 
     @functools.cached_property
@@ -66,27 +63,15 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         module: ActorCriticModule = self.module[DEFAULT_MODULE_ID]
         return module
 
-    @functools.cached_property
-    def method(self) -> MethodEntry:
-        """What trains the hidden layers."""
-        return METHODS[self.config.method]
+    @property
+    def optimizers(self) -> dict[str, LayerAdam]:
+        """The method's, by name."""
+        return self.method.optimizers
 
-    @functools.cached_property
-    def hidden_optimizers(self) -> list[LayerAdam]:
-        """One a hidden layer, where each has one."""
-        count = len(self.actor_critic.encoder.layers)
-        return [self.optimizers[f"hidden_{number}"] for number in range(1, count + 1)]
-
-    @functools.cached_property
-    def random_feedback(self) -> list[Tensor]:
-        """One (outputs, d_y) matrix a hidden layer, drawn from the seed and never changed."""
-        matrices = random_feedback(self.actor_critic, self.config.seed)
-        return [self.tensor(matrix) for matrix in matrices]
-
-    def feedback(self) -> list[Tensor]:
-        """What takes the loss's gradient by the outputs to each hidden layer."""
-        signs = self.config.feedback == "sign"
-        return sign_feedback(self.actor_critic) if signs else self.random_feedback
+    @property
+    def shards(self) -> WholeBatch:
+        """The rows of a batch that this learner computes."""
+        return self.method.shards
 
     @functools.cached_property
     def local_loss(self) -> dict[str, Any]:
@@ -102,8 +87,13 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         }
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """One Adam per layer; with ``bp`` one for all; none for frozen layers."""
-        self.optimizers = optimizers_of(self.module[module_id], self.config)
+        """Registers the method's optimizers with RLlib, which keeps them in checkpoints."""
+        self.method = METHODS[self.config.method](
+            self.module[module_id],
+            self.config,
+            self.local_loss,
+            lambda index: stream(self.config.seed, Purpose.FEEDBACK, index=index),
+        )
         for name, optimizer in self.optimizers.items():
             self.register_optimizer(
                 module_id=module_id,
@@ -169,8 +159,11 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         Raises:
             ValueError: names the setting whose file is missing or does not fit.
         """
+        config, module = self.config, self.actor_critic
         with single_threaded():
-            return [averaged(steps) for steps in prepare(self)]
+            load_hidden_layers(module, config.init_hidden_from, config.seed)
+            passes = pretrain(module, config, self.local_loss, self.shards)
+            return [averaged(steps) for steps in passes]
 
     # -- what an update is made of ----------------------------------------------------------------
 
@@ -201,7 +194,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One step of every layer that the method trains, and its metrics."""
-        return self.method.update(self, batch)
+        return self.method.update(batch)
 
     def tensor(self, array: Array) -> Tensor:
         """An array on the learner's device."""

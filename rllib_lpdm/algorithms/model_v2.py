@@ -20,10 +20,10 @@ import torch
 from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import observation_size
 from rllib_lpdm.algorithms.settings import Settings
 from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.columns import column
 from rllib_lpdm.results.messages import fault, unknown_name
 

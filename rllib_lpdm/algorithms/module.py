@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,34 +19,9 @@ from rllib_lpdm.algorithms.distributions import FixedGaussian, action_distributi
 from rllib_lpdm.algorithms.functions import black_box_function
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.local_learning import ACTIVATIONS, LocalMLP
+from rllib_lpdm.methods.method import Heads
 
 Array = NDArray[Any]
-
-
-class Heads(NamedTuple):
-    """What predicts from a hidden layer's outputs.
-
-    Attributes:
-        policy: (N, d) -> (N, size).
-        value: (N, d) -> (N, 1); None where the algorithm learns no value.
-        suffix: of the names of their optimizers, such as "_1"; empty for the network's own.
-    """
-
-    policy: nn.Linear
-    value: nn.Linear | None
-    suffix: str = ""
-
-    def values(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N,) values in normalised returns; zeros without a value head."""
-        if self.value is None:
-            return features.new_zeros(features.shape[0])
-        values: Tensor = self.value(features).squeeze(1)
-        return values
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """(size, d) of the policy, and (1, d) of the value if there is one."""
-        return [head.weight for head in (self.policy, self.value) if head is not None]
 
 
 class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):

@@ -14,10 +14,9 @@ from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.algorithms.distributions import ActionDistribution
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner, averaged
-from rllib_lpdm.algorithms.module import Heads
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.settings import PPOSettings
-from rllib_lpdm.algorithms.updates import Batch, OutputGradients
+from rllib_lpdm.methods.method import Batch, Heads, OutputGradients
 
 
 class PPOConfig(LocalConfig):
@@ -83,22 +82,20 @@ class PPOLearner(LocalLearner):
         for epoch in range(config.num_epochs):
             rng = stream(config.seed, Purpose.SHUFFLE, iteration, epoch)
             order = self.tensor(rng.permutation(len(observations)))
-            size = config.minibatch_size
-            split = [_minibatches(columns, order, size) for columns in of_heads]
-            for rows_of_x, *parts in zip(observations[order].split(size), *split, strict=True):
-                losses = [
-                    functools.partial(clipped_loss, part, module.distribution, config)
-                    for part in parts
-                ]
-                guide = parts[-1]["old_values"] if self.method.guided else None
-                rows = self.rows(len(rows_of_x), iteration, len(metrics))
+            shuffled = [{n: column[order] for n, column in columns.items()} for columns in of_heads]
+            inputs = observations[order]
+            for start in range(0, len(order), config.minibatch_size):
+                part = slice(start, start + config.minibatch_size)
+                guide = shuffled[-1]["old_values"][part] if self.method.guided else None
+                rows = self.rows(len(inputs[part]), iteration, len(metrics))
                 last_epoch = epoch == config.num_epochs - 1
                 if config.local_updates == "once":
                     local = (not metrics, not metrics)
                 else:
                     local = (True, last_epoch)
+                loss = functools.partial(_loss_of, shuffled, part, module.distribution, config)
                 metrics.append(
-                    self.step(Batch(rows_of_x, losses[-1], guide, rows, last_epoch, losses, *local))
+                    self.step(Batch(inputs[part], loss, guide, rows, last_epoch, *local))
                 )
         return averaged(metrics)
 
@@ -140,12 +137,18 @@ def _discounts(episodes: Sequence[Episode], gamma: float) -> NDArray[np.float32]
     return discounts
 
 
-def _minibatches(
-    columns: dict[str, Tensor], order: Tensor, size: int
-) -> Iterator[dict[str, Tensor]]:
-    """(N, ...) columns in an order, so many rows at a time."""
-    split = [column[order].split(size) for column in columns.values()]
-    return (dict(zip(columns, parts, strict=True)) for parts in zip(*split, strict=True))
+def _loss_of(
+    of_heads: Sequence[dict[str, Tensor]],
+    part: slice,
+    distribution: ActionDistribution,
+    config: Any,
+    outputs: Tensor,
+    values: Tensor | None,
+    head: int = -1,
+) -> OutputGradients:
+    """The loss of a minibatch, which compares heads with what they said before the update."""
+    batch = {name: column[part] for name, column in of_heads[head].items()}
+    return clipped_loss(batch, distribution, config, outputs, values)
 
 
 def clipped_loss(

@@ -12,7 +12,7 @@ from rllib_lpdm.algorithms.distributions import ActionDistribution
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner
 from rllib_lpdm.algorithms.settings import Settings
-from rllib_lpdm.algorithms.updates import Batch, OutputGradients
+from rllib_lpdm.methods.method import Batch, OutputGradients
 
 
 class ReinforceConfig(LocalConfig):
@@ -75,6 +75,7 @@ def policy_gradient_loss(
     distribution: ActionDistribution,
     outputs: Tensor,
     values: Tensor | None,
+    head: int = -1,
 ) -> OutputGradients:
     """The loss of REINFORCE and, where values are learned, their mean squared error.
 
@@ -84,6 +85,7 @@ def policy_gradient_loss(
         distribution: of the actions.
         outputs: (N, size) of the policy head.
         values: (N,) of the value head, None without one.
+        head: index of these heads; the loss of all heads is the same.
     """
     error = returns if values is None else returns - values
     # Returns without variance are normalised to zeros: they say nothing of the actions.

@@ -18,8 +18,8 @@ from pydantic import (
     field_validator,
 )
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.local_learning import ACTIVATIONS, BLACK_BOXES, METRICS, NEIGHBOURS, Scaling
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.messages import counted, unknown_name
 
 if TYPE_CHECKING:
@@ -105,12 +105,7 @@ class Settings(BaseModel):
                     f"{name} needs initialization: orthogonal; weights of {self.initialization} "
                     "have no gain to set"
                 )
-        if self.black_box is not None and METHODS[method].backpropagates:
-            others = [name for name, entry in METHODS.items() if not entry.backpropagates]
-            raise ValueError(
-                f"black_box {self.black_box!r} has no derivative, so backpropagation cannot train "
-                f"the layers before it; use {', '.join(others[:-1])} or {others[-1]}"
-            )
+        METHODS[method].check(self)
 
     def acts_by_mean(self, method: str) -> bool:
         """Whether a method's actions are those of several heads' mean."""

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.benchmarks.measure import CORES, Row, against_limit
 from rllib_lpdm.experiment.cell import new_record
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.columns import column
 from rllib_lpdm.results.layout import ITERATIONS_FILE, REPORT_FOLDER
 from rllib_lpdm.results.paper import published

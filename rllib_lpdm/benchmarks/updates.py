@@ -10,13 +10,13 @@ from torch import nn
 
 from rllib_lpdm.algorithms import PPOConfig
 from rllib_lpdm.algorithms.learner import LocalLearner
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.ppo import clipped_loss
 from rllib_lpdm.algorithms.rollouts import create_environment
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.algorithms.updates import Batch
 from rllib_lpdm.benchmarks.measure import Row, compare
 from rllib_lpdm.local_learning import LayerAdam, LocalMLP, clipped_step
+from rllib_lpdm.methods import METHODS
+from rllib_lpdm.methods.method import Batch
 
 ROWS, MEMORY_ROWS, MEMORY_WIDTH, MEMORY_MAX_ROWS = 64, 4096, 256, 128
 MEBIBYTE, FLOAT = 2**20, 4

@@ -23,11 +23,12 @@ from rllib_lpdm.algorithms.acting import acts_by_kernel
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.config import LocalConfig
-from rllib_lpdm.algorithms.methods import METHODS
+from rllib_lpdm.algorithms.environments import import_modules
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell
 from rllib_lpdm.experiment.trackers import Tracker, trackers_of
 from rllib_lpdm.local_learning.matching import NUMBA, TORCH, kernel_for
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.checkpoints import (
     checkpoints,
     drop_unfinished_checkpoints,
@@ -55,6 +56,7 @@ class SupersededError(RuntimeError):
 
 def algorithm_config(cell: Cell) -> LocalConfig:
     """The RLlib config that trains a cell."""
+    import_modules(cell.imports)  # for what they register
     config = ALGORITHMS[cell.algorithm].config()
     own = cell.settings.model_dump(include=set(config.settings_class.model_fields))
     config.environment(cell.maker.spec.id, env_config=cell.maker.env_config)
@@ -80,6 +82,7 @@ class CellRun:
     """
 
     def __init__(self, cell: Cell, home: Path, command: str, session: str = "") -> None:
+        import_modules(cell.imports)  # for what they register
         self.cell, self._home = cell, home
         self._blocks = 0
         self._algo: LocalAlgorithm | None = None

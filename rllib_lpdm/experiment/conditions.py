@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from rllib_lpdm.algorithms.catalogue import AlgorithmName
-from rllib_lpdm.algorithms.methods import Method
+from rllib_lpdm.methods import MethodName
 
 
 class When(BaseModel):
@@ -15,7 +15,7 @@ class When(BaseModel):
 
     environment: str | list[str] | None = None
     algorithm: AlgorithmName | list[AlgorithmName] | None = None
-    method: Method | list[Method] | None = None
+    method: MethodName | list[MethodName] | None = None
     variant: str | list[str] | None = None
 
     def matches(

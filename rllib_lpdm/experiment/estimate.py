@@ -11,11 +11,11 @@ from typing import Any
 import gymnasium as gym
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
 from rllib_lpdm.experiment.cell import algorithm_config
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb import rows_of_a_point
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.messages import counted, figure, one_line
 from rllib_lpdm.results.record import RunRecord
 

@@ -15,7 +15,6 @@ import numpy as np
 import yaml
 from safetensors.numpy import save
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy
@@ -23,6 +22,7 @@ from rllib_lpdm.experiment.player import Network, script
 from rllib_lpdm.experiment.saved import CheckpointName
 from rllib_lpdm.experiment.spec import Cell, EvaluationError
 from rllib_lpdm.experiment.video import has_mp4_encoder
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.record import RunRecord
 

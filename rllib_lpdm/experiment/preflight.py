@@ -170,11 +170,12 @@ def _play(env: gym.Env) -> None:
         action = distribution.sample(np.zeros(distribution.size, np.float32), noise)
         observation, reward, terminated, truncated, _ = env.step(distribution.to_env(action))
         _check_observation(observation, env.observation_space)
-        for name, value in {
+        answers: dict[str, Any] = {
             "reward": reward,
             "terminated": terminated,
             "truncated": truncated,
-        }.items():
+        }
+        for name, value in answers.items():
             if np.shape(value) != () or np.asarray(value).dtype.kind not in NUMBERS:
                 raise ValueError(f"step() gave {shown(value)} as {name}, which must be one number")
         if terminated or truncated:

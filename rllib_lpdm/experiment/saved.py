@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.environments import EnvironmentSpec
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment.faults import unknown_environment
 from rllib_lpdm.experiment.provenance import provenance
 from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.checkpoints import best_iteration, checkpoints, read_arrays
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, cell_folders

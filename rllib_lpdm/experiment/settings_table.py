@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment.spec import CellSettings
 from rllib_lpdm.local_learning import BLACK_BOXES, METRICS
+from rllib_lpdm.methods import METHODS
 
 # These are checked by a validator, not by the schema.
 NAMES: dict[str, Iterable[str]] = {"metric": METRICS, "black_box": BLACK_BOXES}

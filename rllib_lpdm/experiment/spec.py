@@ -27,10 +27,10 @@ from rllib_lpdm.algorithms.environments import (
     Name,
     name_with,
 )
-from rllib_lpdm.algorithms.methods import Method
 from rllib_lpdm.algorithms.settings import Settings, is_dotted_name, refuse_booleans, setting
 from rllib_lpdm.experiment.conditions import Override
 from rllib_lpdm.experiment.search.section import SearchSection, Seed
+from rllib_lpdm.methods import MethodName
 
 VariantName = Annotated[str, AfterValidator(name_with(".-"))]
 MOST_CELLS = 100_000
@@ -185,7 +185,7 @@ class ExperimentFile(BaseModel):
         None, min_length=1, description="Ids, or mappings that say how they are made."
     )
     algorithms: list[AlgorithmName] | None = Field(None, min_length=1)
-    methods: list[Method] | None = Field(None, min_length=1)
+    methods: list[MethodName] | None = Field(None, min_length=1)
     seeds: Annotated[int, Field(ge=1, le=100_000)] | list[Seed] | None = Field(
         None, description="How many seeds, from 0, or which."
     )
@@ -219,7 +219,7 @@ class Cell:
 
     environment: str
     algorithm: AlgorithmName
-    method: Method
+    method: MethodName
     seed: int
     settings: RunSettings
     variant: str | None = None
@@ -263,7 +263,7 @@ class Experiment:
     name: str
     environments: tuple[EnvironmentSpec, ...]
     algorithms: tuple[AlgorithmName, ...]
-    methods: tuple[Method, ...]
+    methods: tuple[MethodName, ...]
     seeds: tuple[int, ...]
     layers: tuple[ExperimentFile, ...] = ()
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -7,9 +7,9 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from torch.nn import functional
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.module import TorchPolicy
 from rllib_lpdm.algorithms.preparation import OBSERVATIONS
+from rllib_lpdm.methods import METHODS
 from tests.algorithms.lake import CONVOLUTIONS, LAKE, Lake, images
 from tests.algorithms.runs import assert_same_weights, config, learner_of, train, weights
 

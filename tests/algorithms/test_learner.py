@@ -8,8 +8,8 @@ import torch
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.ppo import clipped_loss
+from rllib_lpdm.methods import METHODS
 from tests.algorithms.runs import assert_same_weights, config, learner_of, weights
 from tests.pairwise import pairwise
 
@@ -174,7 +174,8 @@ def _advantages(algo, learner, episodes):
     (batch,) = taken
     observations = np.concatenate([episode.observations[:-1] for episode in episodes])
     rows = {tuple(row): place for place, row in enumerate(batch.observations.tolist())}
-    advantages = batch.loss.args[0]["advantages"]
+    of_heads, part, *_ = batch.loss.args
+    advantages = of_heads[-1]["advantages"][part]
     return [advantages[rows[tuple(row)]].item() for row in observations.tolist()]
 
 

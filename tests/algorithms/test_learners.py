@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
 from rllib_lpdm.local_learning import FlatConv2d, parameter_gradients, quantise
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards
+from rllib_lpdm.methods import METHODS
 from tests.algorithms.runs import config, learner_of, train
 from tests.local_learning.networks import batch, network
 

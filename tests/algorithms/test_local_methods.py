@@ -13,7 +13,7 @@ from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.ppo import clipped_loss
 from rllib_lpdm.algorithms.reinforce import policy_gradient_loss
 from rllib_lpdm.algorithms.rollouts import create_environment
-from rllib_lpdm.algorithms.updates import Batch
+from rllib_lpdm.methods.method import Batch
 from tests.algorithms.lake import LAKE, Lake
 from tests.algorithms.runs import config
 
@@ -83,16 +83,26 @@ def ppo_losses(module, data, outputs, values):
     return KL_WEIGHT * kl_divergence(old, policy).mean() - surrogate, torch.max(*squares).mean()
 
 
-def batch_of(learner, observations, data):
-    """What an update is made of; ``data`` holds the numbers of each layer's heads."""
+def losses_of(learner, data):
+    """The loss of each layer's heads; ``data`` holds the numbers of each."""
     distribution = learner.actor_critic.distribution
-    losses = [
-        functools.partial(clipped_loss, each, distribution, learner.config)
-        if "clip_param" in learner.config.settings().model_fields
-        else functools.partial(policy_gradient_loss, each["actions"], each["returns"], distribution)
+    if "clip_param" in learner.config.settings().model_fields:
+        return [
+            lambda outputs, values, each=each: clipped_loss(
+                each, distribution, learner.config, outputs, values
+            )
+            for each in data
+        ]
+    return [
+        functools.partial(policy_gradient_loss, each["actions"], each["returns"], distribution)
         for each in data
     ]
-    return Batch(observations, losses[-1], layer_losses=losses)
+
+
+def batch_of(learner, observations, data):
+    """What an update is made of."""
+    losses = losses_of(learner, data)
+    return Batch(observations, lambda outputs, values, head=-1: losses[head](outputs, values))
 
 
 @pytest.mark.parametrize(
@@ -148,14 +158,15 @@ def test_under_ppo_every_layers_heads_are_compared_with_what_they_said_before():
     made.learn([Episode(observations, actions, np.ones(ROWS), True)], 0)
     batch = batches[0]
     outputs = module.encoder.outputs(batch.observations)
-    for loss, heads, features in zip(batch.layer_losses, module.heads, outputs, strict=True):
-        (data, *_), values = loss.args, heads.values(features)
+    of_heads, part, *_ = batch.loss.args
+    for columns, heads, features in zip(of_heads, module.heads, outputs, strict=True):
+        data = {name: column[part] for name, column in columns.items()}
+        values = heads.values(features)
         torch.testing.assert_close(data["old_outputs"], heads.policy(features))
         torch.testing.assert_close(data["old_values"], values)
         advantages = data["returns"] - values
         advantages = (advantages - advantages.mean()) / advantages.std(correction=0)
         torch.testing.assert_close(data["advantages"], advantages, rtol=1e-4, atol=1e-4)
-    assert batch.loss is batch.layer_losses[-1]
 
 
 def numpy_feedback(module, matrices, observations, data):
@@ -188,7 +199,7 @@ def test_dfa_is_its_definition_in_float64(feedback):
     module = made.actor_critic
     observations, data = drawn(module)
     found = gradients(made, lambda: made.step(batch_of(made, observations, [data])))
-    expected = dict(numpy_feedback(module, made.feedback(), observations, data))
+    expected = dict(numpy_feedback(module, made.method.feedback(), observations, data))
     assert found.keys() == expected.keys() == made.optimizers.keys()
     for name, arrays in expected.items():
         for ours, theirs in zip(found[name], arrays, strict=True):
@@ -201,7 +212,7 @@ def test_dfa_of_one_layer_with_the_heads_weights_as_feedback_is_backpropagation(
     for method in ("dfa", "bp"):
         made = learner(algorithm, method=method, hidden_sizes=(16,))
         if method == "dfa":
-            made.random_feedback = [torch.cat(made.actor_critic.heads[-1].weights)]
+            made.method.random_matrices = [torch.cat(made.actor_critic.heads[-1].weights)]
         observations, data = drawn(made.actor_critic)
         batch = batch_of(made, observations, [data])
         found[method] = gradients(made, lambda made=made, batch=batch: made.step(batch))
@@ -224,7 +235,7 @@ def test_sign_feedback_is_the_sign_of_what_the_layers_above_multiply_with(enviro
             y = layer(y)
         return y @ head.t()
 
-    for place, matrix in enumerate(made.feedback(), 1):
+    for place, matrix in enumerate(made.method.feedback(), 1):
         size = module.encoder.output_sizes[place - 1]
         zeros = torch.zeros(1, size)
         product = torch.autograd.functional.jacobian(functools.partial(outputs, place), zeros)
@@ -234,7 +245,7 @@ def test_sign_feedback_is_the_sign_of_what_the_layers_above_multiply_with(enviro
 
 def test_random_feedback_is_drawn_from_the_seed_alone_and_is_no_parameter():
     first, second, other = (
-        learner("ppo", method="dfa", seed=seed, lr=lr).feedback()
+        learner("ppo", method="dfa", seed=seed, lr=lr).method.feedback()
         for seed, lr in ((0, 1e-3), (0, 1e-2), (1, 1e-3))
     )
     for matrix, same, different, size in zip(first, second, other, (16, 12), strict=True):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.methods import METHODS
 from tests.algorithms.runs import config
 
 LR, HIDDEN_LR = 1e-5, 3e-4

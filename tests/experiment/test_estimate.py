@@ -12,7 +12,6 @@ from gymnasium.envs.registration import EnvSpec
 
 from rllib_lpdm import tune
 from rllib_lpdm.algorithms.environments import EnvironmentSpec
-from rllib_lpdm.algorithms.methods import METHODS
 from rllib_lpdm.experiment import estimate
 from rllib_lpdm.experiment.cell import CellRun, new_record
 from rllib_lpdm.experiment.estimate import (
@@ -25,6 +24,7 @@ from rllib_lpdm.experiment.estimate import (
 )
 from rllib_lpdm.experiment.loading import load_experiment
 from rllib_lpdm.experiment.spec import ALGORITHMS, Cell, CellSettings
+from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.record import read_runs
 from tests.experiment.files import CONFIGS, write
 

@@ -12,9 +12,9 @@ from pydantic import (
     model_validator,
 )
 
-from rllib_lpdm.algorithms.methods import Method
 from rllib_lpdm.algorithms.settings import refuse_booleans
 from rllib_lpdm.experiment.search.space import Dimension
+from rllib_lpdm.methods import MethodName
 from rllib_lpdm.results.paper import FLOORS, Column
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -40,7 +40,7 @@ class Calibration(BaseModel):
     published: str = Field(
         min_length=1, description="A CSV beside the file, or ``paper`` for the paper's table."
     )
-    methods: list[Method] | None = Field(
+    methods: list[MethodName] | None = Field(
         None, min_length=1, description="Those whose distance counts; all by default."
     )
     columns: list[Column] = Field(

@@ -1,0 +1,47 @@
+"""``bp``: the same network trained by backpropagation, the paper's baseline."""
+
+from typing import Any
+
+import torch
+
+from rllib_lpdm.local_learning import LayerAdam, clipped_step
+from rllib_lpdm.methods.method import Batch, Method, Metrics, metrics
+
+
+class Backpropagation(Method):
+    """One Adam for all layers, by the gradient of both losses through the whole network."""
+
+    description = "backpropagation"
+    backpropagates = True
+
+    @classmethod
+    def check(cls, settings: Any) -> None:
+        if settings.black_box is not None:
+            raise ValueError(
+                f"black_box {settings.black_box!r} has no derivative, so backpropagation cannot "
+                "train the layers before it; use a method that trains layers one by one"
+            )
+
+    def make_optimizers(self) -> dict[str, LayerAdam]:
+        return {"network": LayerAdam(self.network.parameters(), lr=self.config.lr)}
+
+    def update(self, batch: Batch) -> Metrics:
+        network, shards, optimizer = self.network, self.shards, self.optimizers["network"]
+        count = len(batch.observations)
+        own = shards.own(count)
+        heads = network.heads[-1]
+        features = network.features(batch.observations[own])
+        outputs = [heads.policy(features)]
+        if heads.value is not None:
+            outputs.append(heads.values(features))
+        with torch.no_grad():
+            policy, *values = (shards.gathered(output, count) for output in outputs)
+            loss = batch.loss(policy, values[0] if values else None)
+            output_gradients = [loss.policy[own]]
+            if loss.value is not None:
+                output_gradients.append(loss.value[own] * self.config.vf_loss_coeff)
+        parameters = optimizer.param_groups[0]["params"]
+        gradients = torch.autograd.grad(outputs, parameters, output_gradients)
+        with torch.no_grad():
+            norm, skipped = clipped_step(optimizer, shards.summed(gradients), self.config.grad_clip)
+        return metrics(batch, [skipped], {"grad_norm": norm}, loss)

@@ -1,0 +1,13 @@
+"""``frozen``: random hidden layers that nothing trains (appendix D)."""
+
+from rllib_lpdm.methods.method import Batch, Method, Metrics
+
+
+class Frozen(Method):
+    """A step of the heads by the RL loss; the hidden layers stay as they were drawn."""
+
+    description = "nothing"
+    trains_hidden = False
+
+    def update(self, batch: Batch) -> Metrics:
+        return self.train_heads(batch)

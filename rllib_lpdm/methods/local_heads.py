@@ -1,0 +1,33 @@
+"""``local_rl``: every hidden layer has heads of its own, and learns by their RL loss."""
+
+import torch
+
+from rllib_lpdm.methods.method import Batch, Method, Metrics, metrics
+from rllib_lpdm.results.columns import column
+
+
+class LocalHeads(Method):
+    """A step of every hidden layer and of its own heads, by the RL loss of these heads.
+
+    A layer's gradient stops at its input, so one layer after another is done with and forgotten.
+    """
+
+    description = "the RL loss of each layer's own heads"
+    local_heads = True
+
+    @torch.inference_mode()
+    def update(self, batch: Batch) -> Metrics:
+        network = self.network
+        if not network.encoder.layers:
+            return self.train_heads(batch)
+        measured: Metrics = {}
+        skipped: list[bool] = []
+        passes = network.encoder.passes(network.inputs(batch.observations), self.shards)
+        for head, each in enumerate(passes):
+            loss = self.loss(each.outputs, batch.loss, head)
+            gradient = self.by_features(loss, network.heads[head].weights)
+            norm, not_finite = self.step_hidden(head + 1, each, gradient)
+            norms, heads_skipped = self.step_heads(each.outputs, loss, head)
+            measured[column("grad_norm_hidden", head + 1)] = norm
+            skipped += [not_finite, *heads_skipped]
+        return metrics(batch, skipped, measured | norms, loss)
