@@ -17,9 +17,10 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+import yaml
 
 from rllib_lpdm import tune
-from tests.experiment.files import write
+from tests.experiment.files import CONFIGS, write
 from tests.experiment.traces import contents
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,7 +125,8 @@ def test_a_cell_leaves_its_record_its_curve_and_a_checkpoint(in_process, cell):
     assert (run["cell"], run["status"], run["variant"]) == (cell, "finished", None)
     assert f"{run['environment']}_{run['algorithm']}_{run['method']}_s{run['seed']}" == cell
     assert run["settings"].items() >= SETTINGS.items()
-    assert run["settings"]["lr"] == 7e-4  # of paper.yaml
+    paper = yaml.safe_load((CONFIGS / "paper.yaml").read_text(encoding="utf-8"))
+    assert run["settings"]["lr"] == paper["overrides"][0]["set"]["lr"]  # CartPole's
     assert run["versions"]["ray"]
     assert {"git_commit", "hardware", "started", "finished"} <= set(run)
     header, *rows = (in_process.folder / cell / "iterations.csv").read_text().splitlines()

@@ -1,10 +1,12 @@
 """Runs cells as trials of Ray Tune."""
 
+import contextlib
 import logging
 import os
 import shutil
 import tempfile
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
@@ -43,50 +45,71 @@ def run_trials(
         max_concurrent: cells that run at once; None for as many as there are CPUs.
         trainable: what a trial does.
     """
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # with verbose=0: no tables but our own
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = NEVER
-    # Cells that wait for a place at once, by which a cluster sees that it may grow.
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", PENDING)
-    # Ray logs the variables that Tune hands to a trial; nodes have credentials of their own.
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_SECRETS)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     job = job | {"max_concurrent": max_concurrent}
     state = tempfile.mkdtemp(prefix="rllib_lpdm-tune-")
-    # PyTorch Lightning's; a process with variables of its own is started twice, in 0.6 CPU seconds.
-    lightning = class_cache.DEFAULT_ENV_VARS.copy()
-    class_cache.DEFAULT_ENV_VARS.clear()
-    known = TuneController._get_trial_checkpoints
+    try:
+        with _tune_for_cells():
+            tune.Tuner(
+                tune.with_resources(tune.with_parameters(trainable, job=job), resources),
+                tune_config=tune.TuneConfig(
+                    scheduler=_InTurn(),
+                    search_alg=watch.queue,
+                    num_samples=-1,  # the queue says when all have ended
+                    reuse_actors=True,
+                    max_concurrent_trials=max_concurrent,
+                    trial_name_creator=_trial_name,
+                    trial_dirname_creator=_trial_name,
+                ),
+                run_config=tune.RunConfig(
+                    name="trials",
+                    storage_path=state,
+                    verbose=0,
+                    callbacks=[watch],
+                    stop=_StopOnDiskError(watch),
+                    failure_config=tune.FailureConfig(max_failures=0),  # the queue tries again
+                    checkpoint_config=tune.CheckpointConfig(
+                        checkpoint_frequency=0, checkpoint_at_end=False
+                    ),
+                ),
+            ).fit()
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _tune_for_cells() -> Iterator[None]:
+    """Sets Tune up for many short cells, and puts everything back at the end."""
+    variables = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: no tables but our own
+        "TUNE_GLOBAL_CHECKPOINT_S": NEVER,
+        # Cells that wait for a place at once, by which a cluster sees that it may grow.
+        "TUNE_MAX_PENDING_TRIALS_PG": os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", PENDING),
+    }
+    before = {name: os.environ.get(name) for name in variables}
+    log, cached = logging.getLogger("ray.tune"), class_cache
+    level, known = log.level, TuneController._get_trial_checkpoints
+    # PyTorch Lightning's: Ray starts a process with variables to itself twice, for 0.6 CPU seconds.
+    lightning, propagated = cached.DEFAULT_ENV_VARS.copy(), cached.ENV_VARS_TO_PROPAGATE
+    os.environ.update(variables)
+    log.setLevel(logging.CRITICAL)
+    cached.DEFAULT_ENV_VARS.clear()
+    # Ray logs the variables that Tune hands to a trial; nodes have credentials of their own.
+    cached.ENV_VARS_TO_PROPAGATE = propagated.difference(AWS_SECRETS)
     # What Tune would write of each trial into its own state is a fourth of a trial's cost.
     TuneController._get_trial_checkpoints = lambda controller: {}
     try:
-        tune.Tuner(
-            tune.with_resources(tune.with_parameters(trainable, job=job), resources),
-            tune_config=tune.TuneConfig(
-                scheduler=_InTurn(),
-                search_alg=watch.queue,
-                num_samples=-1,  # the queue says when all have ended
-                reuse_actors=True,
-                max_concurrent_trials=max_concurrent,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name="trials",
-                storage_path=state,
-                verbose=0,
-                callbacks=[watch],
-                stop=_StopOnDiskError(watch),
-                failure_config=tune.FailureConfig(max_failures=0),  # the queue tries again
-                checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_frequency=0, checkpoint_at_end=False
-                ),
-            ),
-        ).fit()
+        yield
     finally:
         TuneController._get_trial_checkpoints = known
-        class_cache.DEFAULT_ENV_VARS.update(lightning)
-        shutil.rmtree(state, ignore_errors=True)
+        cached.ENV_VARS_TO_PROPAGATE = propagated
+        cached.DEFAULT_ENV_VARS.update(lightning)
+        log.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _InTurn(FIFOScheduler):

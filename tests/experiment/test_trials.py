@@ -1,6 +1,8 @@
 """Cells under Tune: which is next, and what the driver does for each."""
 
 import io
+import logging
+import os
 import signal
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 
 from rllib_lpdm.benchmarks.grid import _Stub, grid_of
 from rllib_lpdm.experiment.cell import SupersededError, new_record
@@ -40,6 +43,17 @@ class Stub(_Stub):
         (job["folder"] / "runtime_env.json").write_text(asked)
 
 
+def of_tune():
+    """What a run changes for itself, of Tune and of the environment."""
+    return (
+        {name: value for name, value in os.environ.items() if name.startswith(("TUNE", "RAY_"))},
+        class_cache.DEFAULT_ENV_VARS.copy(),
+        set(class_cache.ENV_VARS_TO_PROPAGATE),
+        TuneController._get_trial_checkpoints,
+        logging.getLogger("ray.tune").level,
+    )
+
+
 @pytest.fixture(scope="module")
 def ran(ray_session, tmp_path_factory):
     """More cells than Tune asks for at once, in one process."""
@@ -48,7 +62,7 @@ def ran(ray_session, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ran")
     job = {"cells": {cell.name: cell for cell in cells}, "folder": folder}
     watch = TrialWatch(cells, job, begun, CellFollower(None))
-    variables = class_cache.DEFAULT_ENV_VARS.copy()
+    before = of_tune()
     handlers = [[signal.getsignal(number) for number in HANDLED]]
     with termination_as_interrupt():
         run_trials(job, watch, max_concurrent=1, trainable=Stub)
@@ -61,7 +75,7 @@ def ran(ray_session, tmp_path_factory):
         ended=watch.ended,
         handlers=handlers,
         folder=folder,
-        variables=variables,
+        before=before,
     )
 
 
@@ -76,9 +90,13 @@ def test_signals_are_handled_as_before_once_the_cells_have_ended(ran):
     assert after == before
 
 
-def test_a_trials_process_is_asked_for_without_variables_and_tune_then_has_its_own_again(ran):
+def test_a_trials_process_is_asked_for_without_variables(ran):
     assert (ran.folder / "runtime_env.json").read_text() == "{}"
-    assert ran.variables == class_cache.DEFAULT_ENV_VARS != {}
+
+
+def test_tune_and_the_environment_are_as_before_once_the_cells_have_ended(ran):
+    assert ran.before == of_tune()
+    assert ran.before[1]
 
 
 @pytest.mark.parametrize("holder", ["this run", "another run"])

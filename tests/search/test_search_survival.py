@@ -115,7 +115,7 @@ def test_a_search_in_this_process_says_what_it_chose_and_tune_refuses_its_file(
     assert "rung 1 of 1: 3 cells, 6 iterations, at most 3,000" in capsys.readouterr().out
     assert run_here(path, tmp_path) == 0
     said = capsys.readouterr().out
-    assert "configurations 2 to 2 of 3: 1 cells, 1 to run" in said
+    assert "configurations 2 to 2 of 3: 1 cell, 1 to run" in said
     assert "Chosen:\n  CartPole-v1 reinforce bp: c00" in said
     assert run_here(path, tmp_path) == 2
     assert "--resume continues it" in capsys.readouterr().err
