@@ -12,6 +12,7 @@ import numpy as np
 
 from rllib_lpdm.results.messages import one_line, shown
 from rllib_lpdm.results.scores import Floats, Measures, measures
+from rllib_lpdm.results.storage import read_file
 
 Table = Mapping[tuple[str, str, str], Measures]  # by environment, algorithm and method
 Column = Literal["max_score", "rel_spread", "iterations"]
@@ -22,6 +23,7 @@ FLOORS: Final[Mapping[Column, float]] = {"max_score": 2.0, "rel_spread": 2.0, "i
 COLUMNS = tuple(FLOORS)  # in the order of Measures
 BASELINE = "bp"  # whose max score the iterations of other methods are counted to
 NAMES = ("environment", "algorithm", "method")
+MOST_BYTES = 2**20  # of a table; the paper's has 3000
 
 
 @functools.cache
@@ -42,7 +44,7 @@ def read_table(file: Path) -> Table:
         ValueError: names the file, the line and the column.
     """
     try:
-        return _table(file.read_text(encoding="utf-8-sig"))
+        return _table(read_file(file, MOST_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{file}: {one_line(reason)}") from None

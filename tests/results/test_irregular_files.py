@@ -24,6 +24,7 @@ from rllib_lpdm.experiment.spec import EvaluationError, ExperimentError
 from rllib_lpdm.results import layout, published
 from rllib_lpdm.results.checkpoints import packed, read_arrays
 from rllib_lpdm.results.iterations import Follower, IterationWriter
+from rllib_lpdm.results.paper import read_table
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import PublishedError, publish, read_published
 from rllib_lpdm.results.published import read_runs as read_published_runs
@@ -125,9 +126,11 @@ def test_a_checkpoint_with_one_is_not_restored(tmp_path, endless):
     assert not restored
 
 
-def test_experiment_files_are_refused_in_one_line(tmp_path, endless):
+def test_experiment_files_and_tables_are_refused_in_one_line(tmp_path, endless):
     with pytest.raises(ExperimentError, match="not a regular file"):
         load_experiment(endless(tmp_path / "experiment.yaml"))
+    with pytest.raises(ValueError, match="not a regular file"):
+        read_table(endless(tmp_path / "table.csv"))
 
 
 def test_a_model_of_mujoco_is_a_regular_file_and_no_longer_than_models_are(tmp_path, endless):
