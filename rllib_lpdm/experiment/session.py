@@ -82,11 +82,10 @@ def start_ray(num_cpus: int | None = None) -> None:
     # A process for each CPU would load Ray at once, however few are needed.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     parent = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    folder = os.path.abspath(os.path.join(parent, "ray"))
+    folder, own = os.path.abspath(os.path.join(parent, "ray")), ""
     try:
         if len(os.fsencode(os.path.join(folder, SOCKET))) > MAX_SOCKET:
             own = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray opens its folder to all users
-            atexit.register(shutil.rmtree, own, ignore_errors=True)
             folder = os.path.join(own, "ray")
         ray.init(
             address="local",  # else it would join any Ray that runs on this machine
@@ -102,6 +101,8 @@ def start_ray(num_cpus: int | None = None) -> None:
         else:
             way_out = f"look at the logs in {folder}/session_latest/logs and at the RAY_* variables"
         raise ExperimentError(f"Ray did not start: {one_line(error)}; {way_out}") from error
+    if own:  # where Ray does not start, the folder stays with the logs
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
 
 
 def leave_ray() -> None:

@@ -1,8 +1,11 @@
 """How a run starts Ray, and leaves it."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -101,6 +104,23 @@ def test_every_failure_of_rays_start_is_one_line_with_a_way_out(broken_ray):
     assert message.startswith("Ray did not start: ")
     assert broken_ray in message
     assert "\n" not in message
+
+
+def test_the_logs_of_a_start_that_failed_stay_where_the_message_says(monkeypatch, tmp_path):
+    def write_logs_and_fail(_temp_dir, **options):
+        Path(_temp_dir, "session_latest", "logs").mkdir(parents=True)
+        raise RuntimeError("no GCS")
+
+    left = []
+    monkeypatch.setattr("atexit.register", lambda *call, **options: left.append(call))
+    monkeypatch.setattr("ray.init", write_logs_and_fail)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 80)))
+    with pytest.raises(ExperimentError, match=r"look at the logs in /tmp/ray-\S+/logs") as refused:
+        session.start_ray()
+    logs = Path(re.search(r"logs in (\S+)", str(refused.value))[1])
+    assert not left
+    assert logs.is_dir()
+    shutil.rmtree(logs.parents[2])
 
 
 @pytest.mark.parametrize("command", ["benchmark", "example"])
