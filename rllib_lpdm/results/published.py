@@ -171,7 +171,7 @@ def publish(folder: Path, into: Path) -> tuple[int, int]:
     Raises:
         OSError: a file cannot be read or written.
         PublishedError: a cell is published already with other settings or lacks something, nothing
-            is finished, or the published folder is a link.
+            is finished, the published folder is a link, or it holds something else.
         RecordError: a record is damaged.
         StorageError: another call takes too long.
     """
@@ -181,8 +181,9 @@ def publish(folder: Path, into: Path) -> tuple[int, int]:
                 f"{place} is a link, and nothing is published through one; delete it, or choose "
                 "another folder"
             )
+    if cell_folders(into):
+        raise PublishedError(f"{into} holds an experiment's cells; publish into another folder")
     added = _unpublished(folder, into)
-    search = SearchRecord.read(folder)
     (into / PUBLISHED_CURVES).mkdir(parents=True, exist_ok=True)
     with locked(into, PATIENCE):
         for place in (into, into / PUBLISHED_CURVES):
@@ -194,6 +195,7 @@ def publish(folder: Path, into: Path) -> tuple[int, int]:
         for name, cell in added.items():  # which another call may have added by now
             _check_same(into, cells.setdefault(name, cell)[0], cell[0])
         planned = [name for place in (into, folder) for name in Plan.read(place).cells or []]
+        search = _one_search(folder, into)
         _write(into, dict(sorted(cells.items())), sorted({*planned, *cells}), search)
     return len(cells) - before, len(cells)
 
@@ -221,6 +223,18 @@ def _unpublished(folder: Path, into: Path) -> Cells:
     if not (added or published):
         raise PublishedError(f"{folder} has no finished cell")
     return added
+
+
+def _one_search(folder: Path, into: Path) -> SearchRecord | None:
+    """The record of a search to publish; a published folder has the record of one."""
+    search = SearchRecord.read(folder)
+    known = SearchRecord.read(into) if search else None
+    if search and known and search.name != known.name:
+        raise PublishedError(
+            f"{into} holds the search {one_line(known.name)}; publish {one_line(search.name)} into "
+            "another folder"
+        )
+    return search
 
 
 def _check_same(into: Path, known: RunRecord, run: RunRecord) -> None:
@@ -296,6 +310,9 @@ def _write(into: Path, cells: Cells, planned: Iterable[str], search: SearchRecor
     contents[into / PUBLISHED_VERSIONS] = _lines(
         f"{name}=={version}" for name, version in sorted(installed)
     )
+    for path in (*contents, *(into / name for name in (PLAN_FILE, SEARCH_FILE, PUBLISHED_SUMS))):
+        if path.is_dir() and not path.is_symlink():
+            raise PublishedError(f"{path} is a folder, where a file is to be; delete or move it")
     for path, content in contents.items():
         write_whole(path, content)
     Plan(list(planned)).write(into)

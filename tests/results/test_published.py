@@ -19,7 +19,7 @@ from rllib_lpdm.analysis.tables import markdown
 from rllib_lpdm.publish import main as publish_main
 from rllib_lpdm.report import main as report_main
 from rllib_lpdm.results import published as publishing
-from rllib_lpdm.results.published import publish, read_published
+from rllib_lpdm.results.published import PublishedError, publish, read_published
 from rllib_lpdm.results.search import SearchRecord
 from rllib_lpdm.results.storage import locked
 from rllib_lpdm.tune import main as tune_main
@@ -101,6 +101,13 @@ def test_a_published_search_keeps_its_record(grid, tmp_path):
     publish(grid, tmp_path / "out")
     assert SearchRecord.read(tmp_path / "out") == search
     assert "  search.json\n" in (tmp_path / "out" / "SHA256SUMS").read_text()
+    other = tmp_path / "other"
+    write_cell(other, "bp", 7)
+    search.model_copy(update={"name": "other"}).write(other)
+    with pytest.raises(PublishedError, match="holds the search grid; publish other into another"):
+        publish(other, tmp_path / "out")
+    assert SearchRecord.read(tmp_path / "out") == search
+    assert len(read_published(tmp_path / "out")) == 4
 
 
 def test_every_file_has_its_sum_and_a_second_time_changes_none(grid, tmp_path):
@@ -427,6 +434,35 @@ def test_a_link_in_place_of_a_file_is_replaced(grid, tmp_path):
     publish(grid, tmp_path / "out")
     assert (tmp_path / "theirs").read_text() == "theirs"
     assert_whole(tmp_path / "out")
+
+
+def test_nothing_is_published_into_a_folder_of_cells(grid, tmp_path, capsys):
+    write_cell(tmp_path / "other", "bp", 7)
+    files = contents(grid)
+    for folder in (grid, tmp_path / "other"):
+        assert publish_main([str(folder), str(grid)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{grid} holds an experiment's cells" in line
+    assert contents(grid) == files
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("runs.jsonl", "scores.csv", "versions.txt", "SHA256SUMS", ".experiment.json"),
+        *("search.json", "curves/CartPole-v1.parquet"),
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_written(
+    grid, tmp_path, capsys, name
+):
+    place = tmp_path / "out" / name
+    place.mkdir(parents=True)
+    assert publish_main([str(grid), str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.count(str(tmp_path)) == 1
+    assert str(place) in line
+    assert not contents(tmp_path / "out")
 
 
 def test_without_locks_it_goes_on_with_one_line(grid, tmp_path, capsys, monkeypatch):
