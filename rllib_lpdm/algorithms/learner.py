@@ -83,6 +83,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
             "fraction": config.neighbour_fraction,
             "propagate_error": config.propagate_error,
             "scaling": config.scaling,
+            "original": config.guided_distances == "original",
             "maximum": self.target_maximum if config.target_maximum == "running" else None,
         }
 

@@ -247,6 +247,11 @@ class Settings(BaseModel):
         "the outputs' by their dimensionality alone.",
         section="3.1",
     )
+    guided_distances: Literal["normalised", "original"] = setting(
+        "normalised",
+        "What L_gd adds the values to: the distances of the inputs over their maximum, or as they are.",
+        section="3.2",
+    )
     target_maximum: Literal["batch", "running"] = setting(
         "batch",
         "Largest entry that a target is divided by: of this batch's, or of all so far.",

@@ -1,6 +1,5 @@
 """One update: its time against backpropagation, its peak memory against depth."""
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -137,7 +136,9 @@ class _PPOUpdate:
         distribution = self.learner.actor_critic.distribution
         self._batch = Batch(
             observations,
-            functools.partial(clipped_loss, batch, distribution, config),
+            lambda outputs, values, head=-1: clipped_loss(
+                batch, distribution, config, outputs, values
+            ),
             batch["old_values"] if METHODS[method].guided else None,
             report=False,
         )

@@ -30,6 +30,7 @@ class Matching(Protocol):
         error: Any = None,
         dimensions: int | None = None,
         maximum: RunningMaximum | None = None,
+        original: bool = False,
     ) -> Any:
         """See :func:`~rllib_lpdm.local_learning.targets.target_distances`.
 
@@ -109,6 +110,7 @@ class TorchMatching:
         error: Tensor | None = None,
         dimensions: int | None = None,
         maximum: RunningMaximum | None = None,
+        original: bool = False,
     ) -> Tensor | None:
         target = target_distances(
             inputs,
@@ -118,6 +120,7 @@ class TorchMatching:
             error=error,
             dimensions=dimensions,
             maximum=maximum,
+            original=original,
         )
         return target if has_structure(target) else None
 

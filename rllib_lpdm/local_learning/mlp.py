@@ -158,6 +158,7 @@ class LocalMLP(nn.Module):
         propagate_error: bool = False,
         scaling: Scaling = "own",
         maximum: RunningMaximum | None = None,
+        original: bool = False,
         with_error: bool = False,
         shards: WholeBatch = WHOLE_BATCH,
     ) -> tuple[Tensor, list[LayerStep]]:
@@ -189,6 +190,7 @@ class LocalMLP(nn.Module):
                 - "absolute": the inputs' by their maximum alone, the outputs' by d_y alone.
             maximum: of the targets so far, which takes in this one, to divide the target by; None
                 for its own. Not with ``propagate_error``, whose layers have targets of their own.
+            original: values guide the input's distances as they are, not over their maximum.
             with_error: measure every layer's distance error too.
             shards: whose rows this process computes, where several train these layers: see
                 :class:`~rllib_lpdm.local_learning.shards.Shards`.
@@ -215,7 +217,7 @@ class LocalMLP(nn.Module):
         inputs = _chosen(x, rows)
         pairs = neighbour_pairs(inputs, neighbours, fraction, metric)
         matching = matching_for(metric, inputs, pairs, shards)
-        target = matching.target(inputs, guide, dimensions=of_target, maximum=maximum)
+        target = matching.target(inputs, guide, None, of_target, maximum, original)
         steps = []
         for place, (layer, optimizer) in enumerate(zip(self.layers, optimizers, strict=True), 1):
             z = shards.forward(layer.forward, x)
@@ -236,7 +238,8 @@ class LocalMLP(nn.Module):
             steps.append(step)
             x = self._handed_on(y, place)
             if propagate_error and place < len(self.layers):
-                target = matching.target(_chosen(x, rows), guide, error, of_target)
+                inputs = _chosen(x, rows)
+                target = matching.target(inputs, guide, error, of_target, None, original)
         return x, steps
 
     def _handed_on(self, outputs: Tensor, place: int) -> Tensor:

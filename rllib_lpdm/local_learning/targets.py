@@ -43,12 +43,14 @@ def target_distances(
     error: Tensor | None = None,
     dimensions: int | None = None,
     maximum: RunningMaximum | None = None,
+    original: bool = False,
 ) -> Tensor:
     """Normalised distances of an input batch (sections 3.1 and 3.2, appendix B).
 
     Without values, the unsupervised target ``(D_X / max |D_X|) / d_x``. With values, the guided
     one: ``u = (1 - (v - min v) / (max v - min v)) / 2`` is added to the rows and the columns of
     ``D_X / max |D_X|``, so that states of low value move apart, and the sum is normalised again.
+    With ``original`` u is added to D_X as it is, so that it weighs less where inputs lie far apart.
     From a similarity ("gram") u is subtracted: there, smaller entries are further apart.
 
     With the previous layer's error E (appendix B) D_X is first scaled to
@@ -66,6 +68,7 @@ def target_distances(
             it stays that of the network's input: divided by a wide layer's own, targets are so
             small that the layers after it hardly learn.
         maximum: of the targets so far, which takes in this one, to divide by; None for this one's.
+        original: add the guidance to the distances before they are normalised.
 
     Returns:
         (N (N - 1) / 2,) condensed target in [0, 1 / d_x], or in [-1 / d_x, 1 / d_x] for a
@@ -97,7 +100,8 @@ def target_distances(
             else (pairs.first, pairs.second)
         )
         guidance = -guidance if known.similarity else guidance
-        distances = distances / largest + guidance[first] + guidance[second]
+        unit = 1.0 if original else largest
+        distances = distances / unit + guidance[first] + guidance[second]
         largest = known.largest(distances)
         if vanishes(largest, distances.dtype):
             return torch.zeros_like(distances)

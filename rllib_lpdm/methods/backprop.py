@@ -19,7 +19,7 @@ class Backpropagation(Method):
         if settings.black_box is not None:
             raise ValueError(
                 f"black_box {settings.black_box!r} has no derivative, so backpropagation cannot "
-                "train the layers before it; use a method that trains layers one by one"
+                "train the layers before it; use lpdm, lpdm_guided, local_rl, dfa or frozen"
             )
 
     def make_optimizers(self) -> dict[str, LayerAdam]:

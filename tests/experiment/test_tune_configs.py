@@ -34,6 +34,7 @@ EVERYWHERE = {
     "hidden_lr": None,
     "metric": "l1",
     "scaling": "own",
+    "guided_distances": "original",
     "target_maximum": "batch",
     "neighbours": "all",
     "neighbour_fraction": 0.5,

@@ -132,7 +132,7 @@ def test_so_are_those_of_any_shape_with_guidance_and_neighbours(
 
 
 @pytest.mark.parametrize("which", ["all", "both"])
-@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("guided", [None, "normalised", "original"])
 def test_targets_errors_and_losses_are_those_of_torch(which, guided):
     inputs, outputs, following = rows(100, 7), rows(100, 20), rows(100, 9)
     values = rows(100, 1)[:, 0] if guided else None
@@ -141,8 +141,10 @@ def test_targets_errors_and_losses_are_those_of_torch(which, guided):
     torchs = TorchMatching(metric_of("l1"), "l1", pairs, WHOLE_BATCH)
     matches = []
     for one in (ours, torchs):
-        first = one.step(outputs, one.target(inputs, values), True, True)
-        target = one.target(outputs, values, first.error, 7)
+        original = guided == "original"
+        target = one.target(inputs, values, original=original)
+        first = one.step(outputs, target, True, True)
+        target = one.target(outputs, values, first.error, 7, original=original)
         matches += [first, one.step(following, target, False, True)]
     for got, expected in zip(matches[:2], matches[2:], strict=True):
         assert got.loss == pytest.approx(expected.loss, rel=1e-4)

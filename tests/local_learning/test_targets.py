@@ -47,6 +47,19 @@ def test_guided_target_by_hand():
     torch.testing.assert_close(target_distances(inputs, values), expected)
 
 
+def test_a_target_guided_by_values_beside_the_original_distances_by_hand():
+    inputs = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    values = torch.tensor([-10.0, 0.0, 10.0])
+    # u = (1/2, 1/4, 0); D' = (2 + 3/4, 4 + 1/2, 2 + 1/4); max D' = 9/2; d_x = 2.
+    expected = torch.tensor([11 / 36, 1 / 2, 1 / 4])
+    torch.testing.assert_close(target_distances(inputs, values, original=True), expected)
+    inputs = torch.arange(12.0).square().view(6, 2)
+    scaled = inputs / target_distances(inputs, metric="l1").numel()
+    near, far = (target_distances(x, torch.rand(6), original=True) for x in (scaled, 1e6 * scaled))
+    assert not torch.allclose(near, target_distances(scaled))
+    torch.testing.assert_close(far, target_distances(1e6 * scaled))  # guidance weighs nothing
+
+
 def test_target_scaled_by_the_previous_error_by_hand():
     inputs, error = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0.1, -0.2, 0.05])
     # D = (1, 3, 2), e = (1/2, 1, 1/4), D' = (3/2, 6, 5/2), max D' = 6.

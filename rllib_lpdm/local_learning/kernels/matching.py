@@ -55,6 +55,7 @@ class KernelMatching:
         error: Floats | None = None,
         dimensions: int | None = None,
         maximum: RunningMaximum | None = None,
+        original: bool = False,
     ) -> Target | None:
         if self._tiles.pairs == 0:
             return None
@@ -74,7 +75,8 @@ class KernelMatching:
             if not math.isfinite(spread):
                 largest = NAN
             elif spread > 0.0:
-                highest = loops.guide(tiles, where, weights, of_rows, 1.0 / largest)
+                unit = 1.0 if original else 1.0 / largest
+                highest = loops.guide(tiles, where, weights, of_rows, unit)
                 (largest,) = self._shards.combined([highest], "max")
         if not math.isfinite(largest):
             return Target(tiles, NAN)  # the tiles may be what stood in memory: nobody reads them
