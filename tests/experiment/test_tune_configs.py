@@ -133,7 +133,8 @@ def test_a_built_package_holds_every_file(tmp_path):
     subprocess.run(command, cwd=CONFIGS.parent, check=True, capture_output=True)
 
     def files(folder):
-        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.yaml")}
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder): path.read_bytes() for path in found}
 
     assert files(tmp_path / "built/rllib_lpdm/tune_configs") == files(CONFIGS)
 
