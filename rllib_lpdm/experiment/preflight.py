@@ -170,13 +170,13 @@ def _play(env: gym.Env) -> None:
         action = distribution.sample(np.zeros(distribution.size, np.float32), noise)
         observation, reward, terminated, truncated, _ = env.step(distribution.to_env(action))
         _check_observation(observation, env.observation_space)
-        answers: dict[str, Any] = {
+        for name, value in {
             "reward": reward,
             "terminated": terminated,
             "truncated": truncated,
-        }
-        for name, value in answers.items():
-            if np.shape(value) != () or np.asarray(value).dtype.kind not in NUMBERS:
+        }.items():
+            given = np.asarray(value)
+            if given.shape != () or given.dtype.kind not in NUMBERS:
                 raise ValueError(f"step() gave {shown(value)} as {name}, which must be one number")
         if terminated or truncated:
             break
