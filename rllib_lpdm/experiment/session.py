@@ -7,17 +7,21 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
+from rllib_lpdm.experiment import signals
 from rllib_lpdm.experiment.resources import check_resources, helpers, usable_cpus
 from rllib_lpdm.experiment.spec import Cell, Experiment, ExperimentError
 from rllib_lpdm.local_learning.kernels import compile_kernels
 from rllib_lpdm.results.messages import one_line
 
 MAX_SOCKET = 103  # bytes of a socket's name, on macOS; Linux takes four more
+POLL = 1.0  # seconds between two looks at Ray's processes
 SOCKET = "session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # Ray's longest
 
 
@@ -64,10 +68,34 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
             raise ExperimentError(f"no Ray cluster at {address}: {one_line(error)}") from error
     else:
         start_ray(num_cpus)
+    over = threading.Event()
+    if not address:
+        threading.Thread(target=_watch_ray, args=(over,), daemon=True).start()
     try:
         yield address is not None
     finally:
+        over.set()
         leave_ray()
+
+
+def _watch_ray(over: threading.Event) -> None:
+    """Ends this process, with one line, when the GCS or raylet that it started has ended.
+
+    Ray itself ends it only a minute later, and says nothing of the run. Where a signal has ended
+    them, the run ends by that signal.
+    """
+    node: Any = ray._private.worker._global_node
+    while not over.wait(POLL):
+        names = [name for name, _ in node.dead_processes() if name in ("gcs_server", "raylet")]
+        if names and not over.wait(POLL) and not signals.received:
+            print(
+                f"\nerror: Ray's {names[0]} has ended, and the run with it; to go on, start it "
+                "again with --resume",
+                file=sys.stderr,
+                flush=True,
+            )
+            node.kill_all_processes(check_alive=False)
+            os._exit(1)  # Ray's own threads would wait for what has ended
 
 
 def start_ray(num_cpus: int | None = None) -> None:

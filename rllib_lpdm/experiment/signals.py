@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 GRACE = 60.0  # seconds
+received: list[int] = []  # what ends the present run
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # here or by Tune
 
 
@@ -20,7 +21,7 @@ def termination_as_interrupt() -> Iterator[list[int]]:
 
     Afterwards signals are handled as when it was entered, see :func:`handlers_kept`.
     """
-    received: list[int] = []
+    received.clear()
     if threading.current_thread() is not threading.main_thread():
         yield received
         return

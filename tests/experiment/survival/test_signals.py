@@ -206,3 +206,18 @@ def test_sigterm_is_an_interrupt_also_where_the_shell_has_made_sigint_ignored():
     ):
         signal.raise_signal(signal.SIGTERM)
     assert received == [signal.SIGTERM]
+
+
+def test_where_ray_s_gcs_is_killed_the_last_line_says_how_to_go_on(file, tmp_path):
+    words = [sys.executable, "-m", "rllib_lpdm.tune", str(file), "--output", str(tmp_path)]
+    with driver([*words, "--wandb", "disabled"], tmp_path / "log") as started:
+        begun = tmp_path / "small" / CELLS[0] / "iterations.csv"
+        started.wait_until(begun.exists, "a cell began")
+        (killed,) = (one for one in family(started.pid) if "/gcs_server " in one.title())
+        killed.kill()
+        began = time.monotonic()
+        assert started.end() == 1
+        assert time.monotonic() - began < 30  # of itself Ray waits for a minute
+    last = started.output().splitlines()[-1]
+    assert last.startswith("error: Ray's gcs_server has ended")
+    assert "--resume" in last
