@@ -19,13 +19,14 @@ from rllib_lpdm.experiment.preflight import (
     check_environments,
     check_networks,
     endless,
+    flat_images,
     starts_from_files,
 )
 from rllib_lpdm.experiment.runner import Outcome, run_experiment
 from rllib_lpdm.experiment.spec import Cell, ExperimentError
 from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.results.layout import RUN_FILE
-from rllib_lpdm.results.messages import counted, one_line
+from rllib_lpdm.results.messages import counted, listed, one_line
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import read_runs
 from rllib_lpdm.results.record import RecordError
@@ -74,6 +75,12 @@ def _tune(options: argparse.Namespace) -> int:
     check_networks(_not_begun(cells, folder) if continues else cells)
     for name in endless(experiment.environments):
         print(f"warning: {name} has no time limit, max_episode_steps gives one", file=sys.stderr)
+    for name in flat_images(cells):
+        print(
+            f"warning: {name} shows images, which train as flat vectors; conv_layers, such as "
+            "[[16, 8, 4], [32, 4, 2]], gives the network convolutions",
+            file=sys.stderr,
+        )
     mode = resolve_mode(options.wandb)
     if options.dry_run:
         begun = Begun({}, {}, []) if overwrite else existing_runs(folder, cells)
@@ -83,6 +90,12 @@ def _tune(options: argparse.Namespace) -> int:
             complain(reason, 1)
         return 0 if not begun.unusable else 1 if usable else 2
     print(f"{counted(len(cells), 'cell')} into {folder}", flush=True)
+    if experiment.same:
+        print(
+            f"{counted(len(experiment.same), 'more cell')} would repeat them, as their method "
+            "ignores their variant; reports show one for both: "
+            f"{listed(sorted(experiment.same), 3)}"
+        )
     outcome = run_experiment(
         experiment,
         options.output,

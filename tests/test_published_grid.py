@@ -76,7 +76,7 @@ def test_tuning_seeds_and_test_seeds_are_apart():
 )
 def test_published_cells_have_the_settings_of_their_file_and_no_others(folder, file, changes):
     experiment = load_experiment(WITHIN / file, changes)
-    cells = {cell.name: cell for cell in experiment.cells()}
+    cells = {cell.name: cell for cell in experiment.every_cell()}
     for name, run in read_runs(folder).items():
         settings = own_settings(run.algorithm, run.settings)
         assert settings.of_training() == cells[name].settings.of_training(), name

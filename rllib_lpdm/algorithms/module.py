@@ -237,7 +237,8 @@ def observation_size(space: gym.Space) -> int:
     if not isinstance(space, gym.spaces.Box):
         raise ValueError(
             f"unsupported observation space {space}: only Box observations are trained on; wrap "
-            "the environment, for example in gymnasium.wrappers.FlattenObservation"
+            "the environment in gymnasium.wrappers.FlattenObservation, in an experiment file by "
+            "wrappers: [FlattenObservation]"
         )
     return math.prod(space.shape)
 

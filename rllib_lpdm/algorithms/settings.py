@@ -249,7 +249,7 @@ class Settings(BaseModel):
     )
     guided_distances: Literal["normalised", "original"] = setting(
         "normalised",
-        "What L_gd adds the values to: the distances of the inputs over their maximum, or as they are.",
+        "The distances of the inputs that L_gd adds values to: over their maximum, or as they are.",
         section="3.2",
     )
     target_maximum: Literal["batch", "running"] = setting(

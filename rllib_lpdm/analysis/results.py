@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,7 +114,7 @@ def read_results(folder: Path, wanted: Callable[[str], bool] = lambda column: Tr
             )
         else:
             cells[key] = (path.name, cell)
-    found = _in_order(cell for _, cell in cells.values())
+    found = _in_order(_with_same(folder, [cell for _, cell in cells.values()]))
     missing, note = _missing(folder, found)
     return Results(folder.name, found, missing, notes + note)
 
@@ -133,9 +133,22 @@ def _published(folder: Path) -> Results:
         else:
             found.append(CellResult(run, kept))
         notes += [f"{name}: {sentence}" for sentence in said]
-    found = _in_order(found)
+    found = _in_order(_with_same(folder, found))
     missing, note = _missing(folder, found)
     return Results(folder.name, found, missing, notes + note)
+
+
+def _with_same(folder: Path, cells: Sequence[CellResult]) -> list[CellResult]:
+    """The cells, and those that one of them stands for because they differ in nothing."""
+    by_name = {cell.run.cell: cell for cell in cells}
+    return [
+        *cells,
+        *(
+            replace(by_name[of], run=by_name[of].run.updated(cell=name, variant=variant))
+            for name, (of, variant) in Plan.read(folder).same.items()
+            if of in by_name and name not in by_name
+        ),
+    ]
 
 
 def _read_cell(folder: Path, wanted: Callable[[str], bool]) -> tuple[CellResult | None, list[str]]:

@@ -1,7 +1,7 @@
 """What is wrong with an experiment file: one sentence that names the place and the way out."""
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+import importlib.util
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -19,37 +19,71 @@ from rllib_lpdm.experiment.search.section import (
 )
 from rllib_lpdm.experiment.search.space import Dimension
 from rllib_lpdm.experiment.spec import CellSettings, ExperimentError
-from rllib_lpdm.results.messages import one_line, shown, unknown_name
+from rllib_lpdm.results.messages import explained, nearest, one_line, shown, unknown_name
+
+FAULTS_LISTED = 10
+
+
+def refuse(lines: Sequence[str]) -> None:
+    """Raises an ExperimentError of the first of these lines, each once, where there are any."""
+    lines = list(dict.fromkeys(lines))
+    more = [f"and {len(lines) - FAULTS_LISTED} more"] if len(lines) > FAULTS_LISTED else []
+    if lines:
+        raise ExperimentError("\n".join([*lines[:FAULTS_LISTED], *more]))
+
+
+def check_all(checks: Iterable[Callable[[], object]]) -> None:
+    """Makes all checks.
+
+    Raises:
+        ExperimentError: has the lines of every check that failed.
+    """
+    lines: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except ExperimentError as error:
+            lines += str(error).splitlines()
+    refuse(lines)
 
 
 def validated(model: type[Any], content: dict[str, Any], place: str) -> Any:
     """The model of some content.
 
     Raises:
-        ExperimentError: names the place.
+        ExperimentError: a line for every fault, which names the place.
     """
-    unknown = [key for key in content if key not in model.model_fields]
-    if unknown:
-        raise ExperimentError(f"{place}: {unknown_key(unknown[0], model.model_fields, 'key')}")
+    known = {key: value for key, value in content.items() if key in model.model_fields}
+    lines = [
+        f"{place}: {unknown_key(key, model.model_fields, 'key')}"
+        for key in content
+        if key not in known
+    ]
     try:
-        return model(**content)
+        made = model(**known)
     except pydantic.ValidationError as error:
-        raise ExperimentError(f"{place}: {_fault(error, content)}") from None
+        lines += [f"{place}: {line}" for line in _faults(error, known)]
+    refuse(lines)
+    return made
 
 
 def check_settings(place: str, values: Mapping[str, Any]) -> None:
     """Refuses unknown settings and wrong values.
 
     Raises:
-        ExperimentError: names the place.
+        ExperimentError: a line for every fault, which names the place.
     """
-    for name in values:
-        if name not in CellSettings.model_fields:
-            raise ExperimentError(f"{place}: {unknown_key(name, CellSettings.model_fields)}")
+    known = {name: value for name, value in values.items() if name in CellSettings.model_fields}
+    lines = [
+        f"{place}: {unknown_key(name, CellSettings.model_fields)}"
+        for name in values
+        if name not in known
+    ]
     try:
-        CellSettings(**values)
+        CellSettings(**known)
     except pydantic.ValidationError as error:
-        raise ExperimentError(f"{place}.{_fault(error, values)}") from None
+        lines += [f"{place}.{line}" for line in _faults(error, known)]
+    refuse(lines)
 
 
 def unknown_key(name: Any, known: Iterable[str], kind: str = "setting") -> str:
@@ -65,51 +99,71 @@ def unknown_environment(environment: str, named: Collection[str] = ()) -> str:
         environment: what was asked for.
         named: what may be asked for besides the registered ids.
     """
-    matches = difflib.get_close_matches(environment[:80], [*named, *gym.registry], n=1)
-    hint = (
-        f"did you mean {matches[0]!r}?"
-        if matches
-        else "it is not registered with gymnasium; --import names a module that registers it"
-    )
+    hint = "it is not registered with gymnasium; --import names a module that registers it"
+    if environment.startswith("ALE/"):
+        installed = importlib.util.find_spec("ale_py") is not None
+        hint = f"it is ale-py's: {'' if installed else 'pip install ale-py, then '}--import ale_py"
+    elif near := nearest(environment, [*named, *gym.registry]):
+        hint = f"did you mean {near!r}?"
     return f"unknown environment {shown(environment)}, {hint}"
 
 
-def _fault(error: pydantic.ValidationError, content: Any) -> str:
-    """The most telling fault of a validation as one sentence with its place.
+def _faults(error: pydantic.ValidationError, content: Any) -> list[str]:
+    """The faults of a validation, each as one sentence with its place.
 
-    An unknown key explains a missing one; of the faults of a union, the one that reached deepest
-    into the content is of the form that was meant.
+    An unknown key explains a missing one beside it. Of the faults of a union, the one that reached
+    deepest into the content is of the form that was meant.
     """
-    faults = error.errors(include_url=False)
-    fault = max(
-        faults, key=lambda f: (f["type"] == "extra_forbidden", len(_path(f["loc"], content)))
-    )
-    path = _path(fault["loc"], content)
+    found: dict[tuple[Any, ...], Any] = {}
+    for fault in error.errors(include_url=False):
+        path = tuple(_path(fault["loc"], content))
+        if fault["type"] == "missing":  # the first of a list's says it
+            path = next((p for p, f in found.items() if _both_missing(p, f, path)), path)
+        if path not in found or fault["type"] == "extra_forbidden":
+            found[path] = fault
+    told: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] = {}
+    for path, fault in found.items():
+        union = ("search", "criterion")
+        place = union if path[:2] == union else path
+        deepest = told.get(place, ((), {"type": ""}))
+        if place not in told or _weight(path, fault) > _weight(*deepest):
+            told[place] = path, fault
+    unknown = {path[:-1] for path, fault in told.values() if fault["type"] == "extra_forbidden"}
+    return [
+        _sentence(path, fault, content)
+        for path, fault in told.values()
+        if not any(other[: len(path)] == path != other for other in told)
+        and not (fault["type"] == "missing" and path[:-1] in unknown)
+    ]
+
+
+def _both_missing(path: tuple[Any, ...], fault: Any, other: tuple[Any, ...]) -> bool:
+    return fault["type"] == "missing" and path[:-1] == other[:-1] and isinstance(path[-1], int)
+
+
+def _weight(path: tuple[Any, ...], fault: Any) -> tuple[bool, int]:
+    return fault["type"] == "extra_forbidden", len(path)
+
+
+def _sentence(path: tuple[Any, ...], fault: Any, content: Any) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     place = one_line("".join(parts)[1:], 200)
     if fault["type"] == "extra_forbidden":
         parent = place.rpartition(".")[0]
         return f"{parent}: {unknown_key(path[-1], _model(path, content).model_fields, 'key')}"
-    message, given = fault["msg"].removeprefix("Value error, "), fault["input"]
-    hint = f", write [{given}]" if fault["type"] == "list_type" and _is_short_word(given) else ""
-    got = "" if shown(given) in message else f", got {shown(given)}"
-    return f"{place}: {message}{got}{hint}"
+    return f"{place}: {explained(fault)}"
 
 
-def _model(path: list[Any], content: Any) -> Any:
+def _model(path: tuple[Any, ...], content: Any) -> Any:
     """That of the mapping in which a key is unknown."""
     if path[0] == "environments":
         return WrapperSpec if "wrappers" in path[:-1] else EnvironmentSpec
     if path[0] == "search" and "when" not in path[3:-1]:
-        if path[1:2] == ["criterion"] and len(path) > 2:
+        if path[1] == "criterion" and len(path) > 2:
             return Calibration if "published" in content["search"]["criterion"] else LowerBound
         parts: dict[str, Any] = {"space": Dimension, "halving": Halving, "more_seeds": MoreSeeds}
         return parts.get(path[1], SearchSection) if len(path) > 2 else SearchSection
     return When if "when" in path[:-1] else Override
-
-
-def _is_short_word(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= 80
 
 
 def _path(location: tuple[Any, ...], content: Any) -> list[Any]:

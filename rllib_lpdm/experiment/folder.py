@@ -128,7 +128,7 @@ def _is_cell(entry: Path) -> bool:
 def write_plan(folder: Path, experiment: Experiment, planned: Sequence[str]) -> None:
     """Lists the cells, so that a later ``--resume`` can say what was added."""
     with _disk_errors_explained(folder):
-        Plan(list(planned), experiment.throwaway).write(folder)
+        Plan(list(planned), experiment.throwaway, experiment.same).write(folder)
 
 
 # -- the cells in it ------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ import difflib
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pydantic
 
 from rllib_lpdm.algorithms.environments import EnvironmentSpec, Name, import_modules
 from rllib_lpdm.experiment.faults import (
+    check_all,
     check_settings,
+    refuse,
     unknown_environment,
     unknown_key,
     validated,
@@ -66,15 +69,17 @@ def load_experiment(
                 entries[key] = value
     seeds = entries["seeds"]
     entries["seeds"] = list(range(seeds)) if isinstance(seeds, int) else seeds
-    for key in ("environments", "algorithms", "methods", "seeds"):
-        if not entries.get(key):
-            raise ExperimentError(f"{path}: {key}: missing; list at least one")
-    _check_environments(path, entries["environments"], files)
-    for key in ("algorithms", "methods", "seeds"):
-        _check_unique(f"{path}: {key}", entries[key])
-    _check_name(path, entries["name"])
-    _check_variants(files, variants)
-    _check_tuning_seeds(path, entries["seeds"], files)
+    keys = ("environments", "algorithms", "methods", "seeds")
+    refuse([f"{path}: {key}: missing; list at least one" for key in keys if not entries.get(key)])
+    check_all(
+        [
+            partial(_check_environments, path, entries["environments"], files),
+            *(partial(_check_unique, f"{path}: {key}", entries[key]) for key in keys[1:]),
+            partial(_check_name, path, entries["name"]),
+            partial(_check_variants, files, variants),
+            partial(_check_tuning_seeds, path, entries["seeds"], files),
+        ]
+    )
     experiment = Experiment(
         name=entries["name"],
         environments=tuple(entries["environments"]),
@@ -113,7 +118,10 @@ def _read_files(path: Path) -> dict[Path, ExperimentFile]:
             return dict(reversed(files.items()))
         parent = _found(Path(file.extends), path.parent)
         if not os.path.isfile(parent):  # of a name too long Path.is_file() raises OSError
-            raise ExperimentError(f"{path}: extends: there is no file {shown(file.extends)}")
+            raise ExperimentError(
+                f"{path}: extends: there is no file {shown(file.extends)}; looked for {parent} "
+                "and, for a name alone, among the package's files"
+            )
         path = parent
 
 
@@ -141,13 +149,27 @@ def _read_file(path: Path, extended: bool) -> ExperimentFile:
         raise ExperimentError(
             f"{path}: has keys that no experiment file has; --dry-run of it alone names them"
         )
-    file: ExperimentFile = validated(ExperimentFile, content, str(path))
-    check_settings(f"{path}: settings", file.settings)
-    for index, override in enumerate(file.overrides):
-        check_settings(f"{path}: overrides[{index}].set", override.set)
-    for name, variant in file.variants.items():
-        check_settings(f"{path}: variants.{name}", variant)
-    return file
+    check_all(
+        [
+            lambda: validated(ExperimentFile, content, str(path)),
+            *(partial(check_settings, f"{path}: {place}", v) for place, v in _settings_in(content)),
+        ]
+    )
+    return ExperimentFile(**content)
+
+
+def _settings_in(content: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The settings in a file that may have other faults, with their places."""
+    overrides, variants = content.get("overrides"), content.get("variants")
+    found = [("settings", content.get("settings"))]
+    for index, override in enumerate(overrides if isinstance(overrides, list) else []):
+        values = override.get("set") if isinstance(override, dict) else None
+        found.append((f"overrides[{index}].set", values))
+    for name, variant in (variants if isinstance(variants, dict) else {}).items():
+        found.append((f"variants.{name}", variant))
+    for place, values in found:
+        if isinstance(values, dict):
+            yield place, {name: value for name, value in values.items() if isinstance(name, str)}
 
 
 # -- changes from the command line ----------------------------------------------------------------
@@ -159,37 +181,41 @@ def _apply_changes(files: dict[Path, ExperimentFile], changes: Sequence[str]) ->
     """Replaces entries of the last file by ``--set``; returns the changed settings."""
     settings: dict[str, Any] = {}
     entries: dict[str, Any] = {}
-    for change in changes:
-        place = f"--set {one_line(change, 80)}"
-        key, separator, text = change.partition("=")
-        if not separator:
-            raise ExperimentError(f"{place}: write PATH=VALUE, such as seeds=5")
-        try:
-            value = parse_yaml(text)
-        except ValueError:
-            raise ExperimentError(f"{place}: the value is not valid YAML") from None
-        head, _, rest = key.partition(".")
-        if head == "settings" and rest:
-            check_settings("--set settings", {rest: value})
-            settings[rest] = value
-        elif head == "settings":
-            raise ExperimentError(f"{place}: name a setting, such as settings.lr=1.0e-3")
-        elif key in CellSettings.model_fields:
-            raise ExperimentError(f"{place}: {key} is a setting, write settings.{key}=...")
-        elif key not in CHANGEABLE:
-            every = [*CHANGEABLE, *(f"settings.{name}" for name in CellSettings.model_fields)]
-            near = difflib.get_close_matches(key[:80], every, n=1)
-            known = near or [*CHANGEABLE, "settings.NAME"]
-            raise ExperimentError(f"{place}: {unknown_key(key, known, 'path')}")
-        elif value is None:
-            raise ExperimentError(f"{place}: give a value, or leave the change out")
-        else:
-            entries[key] = value
+    check_all(partial(_take_change, change, settings, entries) for change in changes)
     if entries:
         last = next(reversed(files))
         written = files[last].model_dump(exclude_unset=True)
         files[last] = validated(ExperimentFile, written | entries, "--set")
     return settings
+
+
+def _take_change(change: str, settings: dict[str, Any], entries: dict[str, Any]) -> None:
+    """Takes one ``PATH=VALUE`` into the changed settings, or into the changed entries."""
+    place = f"--set {one_line(change, 80)}"
+    key, separator, text = change.partition("=")
+    if not separator:
+        raise ExperimentError(f"{place}: write PATH=VALUE, such as seeds=5")
+    try:
+        value = parse_yaml(text)
+    except ValueError:
+        raise ExperimentError(f"{place}: the value is not valid YAML") from None
+    head, _, rest = key.partition(".")
+    if head == "settings" and rest:
+        check_settings("--set settings", {rest: value})
+        settings[rest] = value
+    elif head == "settings":
+        raise ExperimentError(f"{place}: name a setting, such as settings.lr=1.0e-3")
+    elif key in CellSettings.model_fields:
+        raise ExperimentError(f"{place}: {key} is a setting, write settings.{key}=...")
+    elif key not in CHANGEABLE:
+        every = [*CHANGEABLE, *(f"settings.{name}" for name in CellSettings.model_fields)]
+        near = difflib.get_close_matches(key[:80], every, n=1)
+        known = near or [*CHANGEABLE, "settings.NAME"]
+        raise ExperimentError(f"{place}: {unknown_key(key, known, 'path')}")
+    elif value is None:
+        raise ExperimentError(f"{place}: give a value, or leave the change out")
+    else:
+        entries[key] = value
 
 
 # -- what one entry alone cannot show -------------------------------------------------------------
@@ -205,33 +231,38 @@ def _check_environments(
     path: Path, environments: Sequence[EnvironmentSpec], files: dict[Path, ExperimentFile]
 ) -> None:
     """Only registered ids: gymnasium would import a module named before a colon."""
-    for index, environment in enumerate(environments):
-        if environment.id not in gym.registry:
-            unknown = unknown_environment(environment.id)
-            raise ExperimentError(f"{path}: environments[{index}]: {unknown}")
+    lines = [
+        f"{path}: environments[{index}]: {unknown_environment(environment.id)}"
+        for index, environment in enumerate(environments)
+        if environment.id not in gym.registry
+    ]
     names = [environment.label for environment in environments]
+    lines += [
+        f"{place}.environment: {unknown_environment(name, names)}"
+        for place, name in _conditions(files, "environment")
+        if name not in gym.registry and name not in names
+    ]
+    refuse(lines)
     _check_unique(f"{path}: environments", names, "; a second form of an id needs a name")
-    for source, file in files.items():
-        for index, override in enumerate(file.overrides):
-            named = override.when.environment
-            for name in [named] if isinstance(named, str) else named or []:
-                if name not in gym.registry and name not in names:
-                    raise ExperimentError(
-                        f"{source}: overrides[{index}].when.environment: "
-                        f"{unknown_environment(name, names)}"
-                    )
 
 
 def _check_variants(files: dict[Path, ExperimentFile], variants: Collection[str]) -> None:
+    refuse(
+        [
+            f"{place}.variant: {unknown_name(name, variants, 'variant')}"
+            for place, name in _conditions(files, "variant")
+            if name not in variants
+        ]
+    )
+
+
+def _conditions(files: dict[Path, ExperimentFile], key: str) -> Iterator[tuple[str, str]]:
+    """The names that overrides ask for under a key of ``when``, with their places."""
     for source, file in files.items():
         for index, override in enumerate(file.overrides):
-            named = override.when.variant
+            named = getattr(override.when, key)
             for name in [named] if isinstance(named, str) else named or []:
-                if name not in variants:
-                    raise ExperimentError(
-                        f"{source}: overrides[{index}].when.variant: "
-                        f"{unknown_name(name, variants, 'variant')}"
-                    )
+                yield f"{source}: overrides[{index}].when", name
 
 
 def _check_tuning_seeds(

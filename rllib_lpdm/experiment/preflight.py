@@ -54,6 +54,14 @@ def endless(environments: Iterable[EnvironmentSpec]) -> list[str]:
     return [one.label for one in environments if one.time_limit is None]
 
 
+def flat_images(cells: Iterable[Cell]) -> list[str]:
+    """Names of the environments whose images some cells would see as flat vectors."""
+    makers = {cell.environment: cell.maker for cell in cells if not cell.settings.conv_layers}
+    return [
+        name for name, maker in makers.items() if len(_observation_space(maker).shape or ()) == 3
+    ]
+
+
 def check_networks(cells: Sequence[Cell]) -> None:
     """Fits convolutions to the environments, and to the networks the files that they start from.
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import math
 import os
 import re
@@ -30,7 +31,7 @@ from rllib_lpdm.algorithms.environments import (
 from rllib_lpdm.algorithms.settings import Settings, is_dotted_name, refuse_booleans, setting
 from rllib_lpdm.experiment.conditions import Override
 from rllib_lpdm.experiment.search.section import SearchSection, Seed
-from rllib_lpdm.methods import MethodName
+from rllib_lpdm.methods import METHODS, MethodName
 
 VariantName = Annotated[str, AfterValidator(name_with(".-"))]
 MOST_CELLS = 100_000
@@ -286,7 +287,7 @@ class Experiment:
         count = math.prod(len(values) or 1 for values in crossed)
         if count > MOST_CELLS:
             raise ExperimentError(f"{self.source}: {count:,} cells are more than {MOST_CELLS:,}")
-        cells = list(self._expand())
+        cells = list(self.every_cell())
         repeated = [name for name, count in Counter(c.name for c in cells).items() if count > 1]
         if repeated:
             raise ExperimentError(f"{self.source}: two cells would be named {repeated[0]!r}")
@@ -294,9 +295,31 @@ class Experiment:
             raise ExperimentError(
                 f"{self.source}: settings.iterations: say how many iterations a cell trains for"
             )
-        return [cell for cell in cells if cell.name not in self.without]
+        left_out = self.without | self.same.keys()
+        return [cell for cell in cells if cell.name not in left_out]
 
-    def _expand(self) -> Iterator[Cell]:
+    @functools.cached_property
+    def same(self) -> dict[str, tuple[str, str]]:
+        """The cells that an earlier variant's cell stands for, as the two differ in nothing.
+
+        By their names: that cell's name, and the own variant. A method may ignore all in which
+        variants differ, such as ``metric`` under backpropagation.
+        """
+        firsts: dict[str, str] = {}
+        found: dict[str, tuple[str, str]] = {}
+        for cell in self.every_cell() if len(self.variants) > 1 else ():
+            settings = cell.settings.model_dump(mode="json")
+            if settings["pretrain_from"] is None:
+                ignored = METHODS[cell.method].ignores
+                settings = {name: v for name, v in settings.items() if name not in ignored}
+            kind = [cell.environment, cell.algorithm, cell.method, cell.seed, settings]
+            first = firsts.setdefault(json.dumps(kind, sort_keys=True), cell.name)
+            if first != cell.name and cell.variant is not None:
+                found[cell.name] = first, cell.variant
+        return found
+
+    def every_cell(self) -> Iterator[Cell]:
+        """All cells, with those that repeat another one."""
         variants: Sequence[str | None] = list(self.variants) or [None]
         settings: dict[tuple[Any, ...], RunSettings] = {}
         for seed, made, algorithm, method, variant in itertools.product(

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from rllib_lpdm.local_learning import LayerAdam, clipped_step
-from rllib_lpdm.methods.method import Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
 
 
 class Backpropagation(Method):
@@ -13,6 +13,7 @@ class Backpropagation(Method):
 
     description = "backpropagation"
     backpropagates = True
+    ignores = OF_DISTANCES | {"hidden_lr", "local_heads", "feedback"}
 
     @classmethod
     def check(cls, settings: Any) -> None:

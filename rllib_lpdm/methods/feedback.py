@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rllib_lpdm.local_learning import input_gradient
-from rllib_lpdm.methods.method import Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
 from rllib_lpdm.results.columns import column
 
 
@@ -18,6 +18,7 @@ class DirectFeedback(Method):
     """A step of every hidden layer by the RL loss at the outputs, sent to it by a fixed matrix."""
 
     description = "direct feedback alignment"
+    ignores = OF_DISTANCES | {"local_heads"}
 
     @torch.inference_mode()
     def update(self, batch: Batch) -> Metrics:

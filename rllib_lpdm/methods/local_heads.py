@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_lpdm.methods.method import Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
 from rllib_lpdm.results.columns import column
 
 
@@ -14,6 +14,7 @@ class LocalHeads(Method):
 
     description = "the RL loss of each layer's own heads"
     local_heads = True
+    ignores = OF_DISTANCES | {"feedback"}
 
     @torch.inference_mode()
     def update(self, batch: Batch) -> Metrics:

@@ -11,6 +11,7 @@ class DistanceMatching(Method):
 
     description = "L_d"
     matches_distances = True
+    ignores = frozenset(("guided_distances", "local_heads", "feedback", "vf_loss_coeff"))
 
     @torch.inference_mode()  # no_grad whose operations dispatch faster
     def update(self, batch: Batch) -> Metrics:
@@ -48,3 +49,4 @@ class GuidedDistanceMatching(DistanceMatching):
 
     description = "L_gd"
     guided = True
+    ignores = DistanceMatching.ignores - {"guided_distances"}

@@ -116,6 +116,14 @@ class Batch(NamedTuple):
 Metrics = dict[str, float]
 
 
+OF_DISTANCES = frozenset(
+    {
+        *("metric", "max_rows", "neighbours", "neighbour_fraction", "propagate_error", "scaling"),
+        *("target_maximum", "guided_distances", "local_updates"),
+    }
+)
+
+
 class Method(abc.ABC):
     """A way to train a network.
 
@@ -132,6 +140,7 @@ class Method(abc.ABC):
         matches_distances: whether each hidden layer learns by its own loss (equation 1).
         guided: whether values guide the distances that are matched (section 3.2).
         local_heads: whether every hidden layer has heads of its own.
+        ignores: settings that change nothing, where nothing is pre-trained.
         optimizers: by name: "network" where one steps all layers, else "policy_head", "value_head"
             and "hidden_1", ....
         shards: whose rows of a batch this process computes.
@@ -143,6 +152,7 @@ class Method(abc.ABC):
     matches_distances: ClassVar[bool] = False
     guided: ClassVar[bool] = False
     local_heads: ClassVar[bool] = False
+    ignores: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -77,12 +78,41 @@ def shown(value: object) -> str:
 
 
 def fault(error: ValidationError) -> str:
-    """The first fault of a validation: its place, what is wrong, and what was given."""
+    """The first fault of a validation: its place, the reason, and the value that was given."""
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"])) or "the file"
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] == "missing" else f", got {shown(first['input'])}"
-    return one_line(f"{place}: {message}{given}", 600)
+    reason = first["msg"] if first["type"] == "missing" else explained(first)
+    return one_line(f"{place}: {reason}", 600)
+
+
+def explained(fault: Any) -> str:
+    """One of pydantic's faults: the reason, the value that was given, and what to write instead."""
+    message, given = fault["msg"].removeprefix("Value error, "), fault["input"]
+    message = message.replace("valid tuple", "valid list")  # as YAML calls it
+    got = "" if shown(given) in message else f", got {shown(given)}"
+    hint = ""
+    if fault["type"] == "literal_error":
+        near = nearest(str(given), re.findall("'([^']*)'", fault["ctx"]["expected"]))
+        hint = f", did you mean {near!r}?" if near else ""
+    elif fault["type"] in ("list_type", "tuple_type") and "conv_layers" in fault["loc"]:
+        hint = ", write [[filters, kernel, stride], ...]"
+    elif fault["type"] in ("list_type", "tuple_type") and _is_one_item(given):
+        hint = f", write [{given}]"
+    return f"{message}{got}{hint}"
+
+
+def _is_one_item(value: object) -> bool:
+    """Whether a value is a number or a word, short enough to be shown within brackets."""
+    if isinstance(value, str):
+        return value.isprintable() and 0 < len(value) <= 80
+    return type(value) is int and abs(value) < 10**9
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like a name, in upper or lower case; None if none is."""
+    by_lower = {one.lower(): one for one in sorted(known, reverse=True)}
+    matches = difflib.get_close_matches(name[:80].lower(), by_lower, n=1)
+    return by_lower[matches[0]] if matches else None
 
 
 def parsed(text: str) -> Any:
@@ -118,7 +148,7 @@ def _check_texts(content: Any, place: str) -> None:
 def unknown_name(name: str, known: Iterable[str], kind: str = "setting") -> str:
     """One sentence that refuses a name and offers the nearest one that exists."""
     known = sorted(known)
-    matches = difflib.get_close_matches(name[:80], known, n=1)
+    near = nearest(name, known)
     choice = one_line(", ".join(known), 700)
-    hint = f"did you mean {matches[0]!r}?" if matches else f"choose from {choice}"
+    hint = f"did you mean {near!r}?" if near else f"choose from {choice}"
     return f"unknown {kind} {shown(name)}, {hint}"

@@ -1,7 +1,9 @@
 """What an experiment's folder says of the experiment: the cells that are planned."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rllib_lpdm.results.layout import PLAN_FILE
@@ -15,10 +17,12 @@ class Plan(NamedTuple):
     Attributes:
         cells: names of all cells; None where the file is missing, damaged or of an older version.
         throwaway: whether the results have no value, so that the next run replaces them.
+        same: the cells that another cell stands for, by name: that cell's name, and the variant.
     """
 
     cells: list[str] | None = None
     throwaway: bool = False
+    same: Mapping[str, tuple[str, str]] = MappingProxyType({})
 
     @classmethod
     def read(cls, folder: Path) -> "Plan":
@@ -27,7 +31,11 @@ class Plan(NamedTuple):
             content = json.loads(read_file(folder / PLAN_FILE).decode("utf-8"))
             cells = content.get("cells")
             names = None if cells is None else [one_line(name) for name in cells]
-            return cls(names, content.get("throwaway") is True)
+            same = {
+                one_line(name): (one_line(cell), one_line(variant))
+                for name, (cell, variant) in content.get("same", {}).items()
+            }
+            return cls(names, content.get("throwaway") is True, same)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return cls()
 
@@ -37,4 +45,7 @@ class Plan(NamedTuple):
         Raises:
             OSError: the disk is full or read-only.
         """
-        write_whole(folder / PLAN_FILE, json.dumps(self._asdict()).encode() + b"\n")
+        content = self._asdict() | {"same": dict(self.same)}
+        if not self.same:  # as files of earlier versions
+            del content["same"]
+        write_whole(folder / PLAN_FILE, json.dumps(content).encode() + b"\n")

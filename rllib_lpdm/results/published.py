@@ -196,7 +196,9 @@ def publish(folder: Path, into: Path) -> tuple[int, int]:
             _check_same(into, cells.setdefault(name, cell)[0], cell[0])
         planned = [name for place in (into, folder) for name in Plan.read(place).cells or []]
         search = _one_search(folder, into)
-        _write(into, dict(sorted(cells.items())), sorted({*planned, *cells}), search)
+        same = {**Plan.read(into).same, **Plan.read(folder).same}
+        plan = Plan(sorted({*planned, *cells}), same=same)
+        _write(into, dict(sorted(cells.items())), plan, search)
     return len(cells) - before, len(cells)
 
 
@@ -286,7 +288,7 @@ def _curves_file(folder: Path, environment: str) -> Path:
     return folder / PUBLISHED_CURVES / f"{environment.replace('/', '-')}.parquet"
 
 
-def _write(into: Path, cells: Cells, planned: Iterable[str], search: SearchRecord | None) -> None:
+def _write(into: Path, cells: Cells, plan: Plan, search: SearchRecord | None) -> None:
     kept = {
         name: (run, {column: as_published(column, values) for column, values in columns.items()})
         for name, (run, columns) in cells.items()
@@ -315,7 +317,7 @@ def _write(into: Path, cells: Cells, planned: Iterable[str], search: SearchRecor
             raise PublishedError(f"{path} is a folder, where a file is to be; delete or move it")
     for path, content in contents.items():
         write_whole(path, content)
-    Plan(list(planned)).write(into)
+    plan.write(into)
     if search is not None:
         search.write(into)
     files = sorted(path for path in into.rglob("*") if _has_sum(path.relative_to(into)))

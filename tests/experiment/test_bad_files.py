@@ -269,3 +269,80 @@ def test_a_folder_a_missing_file_and_a_circular_link_are_refused_by_name(tmp_pat
     os.symlink("loop.yaml", tmp_path / "loop.yaml")
     for path in (tmp_path, tmp_path / "missing.yaml", tmp_path / "loop.yaml"):
         assert str(path) in refusal(path)
+
+
+def faults(path, *changes):
+    with pytest.raises(ExperimentError) as raised:
+        load_experiment(path, changes)
+    return str(raised.value).splitlines()
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path):
+    path = tmp_path / "many.yaml"
+    path.write_text(
+        """
+algoritms: [ppo]
+environments: [CartPole-v1, {id: Acrobot-v1, kwarg: {}}]
+algorithms: [PPO, reinforce]
+methods: [lpdm, BP]
+settings: {iterations: 5, lr: fast, gama: 1, hidden_sizes: 64, activation: Tanh}
+overrides:
+  - {when: {method: lpmd}, set: {lr: -1, clip: 2}}
+variants: {slow: {hidden_lr: slow}}
+"""
+    )
+    lines = faults(path)
+    assert len(lines) == 11
+    assert all(line.startswith(f"{path}: ") for line in lines[:10])
+    assert lines[-1] == "and 2 more"
+    for said in (
+        "unknown key 'algoritms', did you mean 'algorithms'?",
+        "environments[1]: unknown key 'kwarg', did you mean 'kwargs'?",
+        "algorithms[0]: Input should be 'reinforce', 'reinforce_baseline' or 'ppo', got 'PPO', "
+        "did you mean 'ppo'?",
+        "methods[1]: unknown method 'BP', did you mean 'bp'?",
+        "overrides[0].when.method: unknown method 'lpmd', did you mean 'lpdm'?",
+        "settings: unknown setting 'gama', did you mean 'gamma'?",
+        "settings.hidden_sizes: Input should be a valid list, got 64, write [64]",
+    ):
+        assert [line for line in lines if said in line], (said, lines)
+
+
+def test_environments_conditions_and_changes_are_told_together(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text(
+        GOOD.replace("Acrobot-v1", "Hoper-v4")
+        + "overrides:\n  - {when: {environment: Pushr-v4, variant: slow}, set: {lr: 1}}\n"
+    )
+    lines = faults(path)
+    assert [line.split(": ")[1] for line in lines] == [
+        "environments[1]",
+        "overrides[0].when.environment",
+        "overrides[0].when.variant",
+    ]
+    lines = faults(path, "sedes=1", "settings.lrr=2", "seeds")
+    assert len(lines) == 3
+    assert all(line.startswith("--set ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (setting("activation: Tanh"), "got 'Tanh', did you mean 'tanh'?"),
+        (setting("hidden_sizes: tanh"), "write [tanh]"),
+        (setting("conv_layers: [8, 4, 2]"), "write [[filters, kernel, stride], ...]"),
+        (setting("Lr: 0.1"), "unknown setting 'Lr', did you mean 'lr'?"),
+        (changed("Acrobot-v1", "acrobot-V1"), "did you mean 'Acrobot-v1'?"),
+        (changed("Acrobot-v1", "ALE/Pong-v5"), "pip install ale-py, then --import ale_py"),
+    ],
+)
+def test_a_way_out_is_offered(text, said, tmp_path):
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    assert said in faults(path)[0]
+
+
+def test_a_missing_file_of_extends_says_where_it_was_looked_for(tmp_path):
+    path = tmp_path / "file.yaml"
+    path.write_text(GOOD + "extends: bases/papr.yaml\n")
+    assert f"looked for {tmp_path / 'bases/papr.yaml'}" in faults(path)[0]

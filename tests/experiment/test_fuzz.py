@@ -36,17 +36,19 @@ def fuzzed(examples):
 
 
 def outcome(path, changes=()):
-    """Reads a file, and checks what comes of it: cells, or the one line of a refusal."""
+    """Reads a file, and checks what comes of it: cells, or a line for each fault."""
     try:
         experiment = load_experiment(path, changes)
         cells = experiment.cells()
     except ExperimentError as error:
-        line = str(error)
-        assert line.splitlines() == [line]
-        assert line.startswith((str(path.parent), "--set"))
-        assert len(line) < 1000
-        assert not [character for character in line if unicodedata.category(character) == "Cc"]
-        return line
+        lines = str(error).split("\n")
+        assert lines == list(dict.fromkeys(lines))
+        assert len(lines) <= 11
+        for line in lines:
+            assert line.startswith((str(path.parent), "--set", "and "))
+            assert len(line) < 1000
+            assert not [character for character in line if unicodedata.category(character) == "Cc"]
+        return str(error)
     assert cells
     assert SAFE.fullmatch(experiment.name)
     assert all(SAFE.fullmatch(cell.name) for cell in cells)

@@ -120,7 +120,7 @@ def test_seeds_are_a_count_from_zero_or_a_list(tmp_path, written, seeds):
 
 
 def test_cells_are_the_whole_product_with_the_seeds_slowest(tmp_path):
-    path = write(tmp_path, **PRODUCT, seeds=[5, 3], variants={"a": {}, "b": {}})
+    path = write(tmp_path, **PRODUCT, seeds=[5, 3], variants={"a": {}, "b": {"gamma": 0.9}})
     cells = load_experiment(path).cells()
     assert [(c.seed, c.environment, c.algorithm, c.method, c.variant) for c in cells] == list(
         itertools.product([5, 3], *PRODUCT.values(), ["a", "b"])
