@@ -92,7 +92,7 @@ def distance(runs: Runs) -> Figure:
         found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for (environment, of_run, variant), curves in runs.items():
             network, _, rate = variant.partition("-lr")
-            if environment not in SIMPLE or of_run != algorithm or "-" in rate.replace("e-", ""):
+            if environment not in SIMPLE or of_run != algorithm or "x" not in network or not rate:
                 continue
             best = np.mean([smoothed(curve) for curve in curves], axis=0).max()
             paper = published()[environment, algorithm, "bp"]
