@@ -21,6 +21,7 @@ from rllib_lpdm.results.scores import smoothed
 ALGORITHMS = {"reinforce": "REINFORCE", "reinforce_baseline": "with a baseline", "ppo": "PPO"}
 SIMPLE = "CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4"
 UNTRAINED = 500.0  # what the paper's curves on Ant begin with, at most
+RATES, DISTANCES = (5e-4, 1e-3, 2e-3, 5e-3), (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # marks of axes
 FLOOR = 0.02  # of a score, the least that a published spread counts as
 
 Runs = dict[tuple[str, str, str], list[np.ndarray[Any, Any]]]
@@ -104,6 +105,9 @@ def distance(runs: Runs) -> Figure:
             label = f"({network.replace('x', ', ')})"
             axes.plot(rates, means, "o-", color=color, ms=3, label=label)
         axes.set(title=ALGORITHMS[algorithm], xlabel="learning rate", xscale="log", yscale="log")
+        axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+        axes.set_yticks(DISTANCES, [f"{each:g}" for each in DISTANCES])
+        axes.minorticks_off()
     figure.axes[0].set_ylabel("distance to the paper, in its spreads")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
