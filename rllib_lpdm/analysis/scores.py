@@ -120,7 +120,7 @@ class Score:
     Attributes:
         seeds: number of runs that count.
         finished: whether they are; where none of a group is, the scores are those so far.
-        measures: see :class:`~rllib_lpdm.analysis.statistics.Measures`.
+        measures: see :class:`~rllib_lpdm.results.scores.Measures`.
         ratios: of the measures to the baseline's; nan for the baseline itself and without one.
         end_score: mean return over the last tenth of the iterations.
         paper: the paper's numbers; nan where it has none.
