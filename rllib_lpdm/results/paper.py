@@ -102,10 +102,11 @@ def distance(
 ) -> float:
     """Distance of a method's runs from its published numbers, in units of the published spread.
 
-    ``max_score`` is the difference of ours and the published one over the published spread. ``rel_spread`` is the same of the
-    relative spreads. An iteration says little where a curve is flat. So ``iterations`` is 0 where
-    the published iteration lies among those at which the mean curve is within a published spread
-    of its maximum; beyond them it is counted in shares of the published iteration.
+    ``max_score`` is the difference of ours and the published one over the published spread.
+    ``rel_spread`` is the same of the relative spreads. An iteration says little where a curve is
+    flat. So ``iterations`` is 0 where the published iteration lies among those at which the mean
+    curve is within a published spread of its maximum. Beyond them it is counted in shares of the
+    published iteration.
 
     Args:
         scores: (seeds, iterations) smoothed scores.
