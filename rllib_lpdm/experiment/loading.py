@@ -119,8 +119,8 @@ def _read_files(path: Path) -> dict[Path, ExperimentFile]:
         parent = _found(Path(file.extends), path.parent)
         if not os.path.isfile(parent):  # of a name too long Path.is_file() raises OSError
             raise ExperimentError(
-                f"{path}: extends: there is no file {shown(file.extends)}; looked for {parent} "
-                "and, for a name alone, among the package's files"
+                f"{path}: extends: there is no file {shown(file.extends)}; looked for "
+                f"{one_line(parent, 200)} and, for a name alone, among the package's files"
             )
         path = parent
 

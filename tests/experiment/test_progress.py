@@ -85,7 +85,8 @@ def test_seven_hundred_and_twenty_cells_are_one_screen_of_a_hundred_columns():
 
 
 def test_variants_have_rows_of_their_own(tmp_path):
-    cells = load_experiment(write(tmp_path, variants={"slow": {}, "fast": {}})).cells()
+    variants = {"slow": {"lr": 1e-4}, "fast": {"lr": 1e-3}}
+    cells = load_experiment(write(tmp_path, variants=variants)).cells()
     lines = drawn(Progress(cells, {}, io.StringIO()))
     assert [line.split()[2] for line in lines[2:]] == ["variant", "fast", "slow"]
 

@@ -1,5 +1,6 @@
 """The examples of a search by Tune alone do what their page says."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -23,11 +24,13 @@ def test_tune_alone_searches_a_config_with_optuna_and_asha(ray_session, tmp_path
 def test_a_population_goes_on_from_the_better_checkpoint_at_the_mutated_rate(ray_session, tmp_path):
     results = tuner.population(str(tmp_path), trials=2, reports=2).fit()
     assert not results.errors
-    rates = [result.metrics_dataframe["config/lr"].tolist() for result in results]
-    assert any(len(set(of_trial)) == 2 for of_trial in rates), "no trial was mutated"
-    for result, of_trial in zip(results, rates, strict=True):
+    (log,) = tmp_path.glob("*/pbt_global.txt")  # Tune writes what it copied, a line each time
+    for line in log.read_text().splitlines():
+        *_, copied, mutated = json.loads(line)
+        assert mutated["lr"] != copied["lr"]
+    assert mutated["lr"] in {result.config["lr"] for result in results}
+    for result in results:
         assert result.metrics["iterations_done"] == 50
         file = Path(result.checkpoint.path) / "learner_group/learner/state.pkl"
         saved = pickle.loads(file.read_bytes())["optimizer"].values()
-        stepped = {each["state"]["param_groups"][0]["lr"] for each in saved}
-        assert stepped == {of_trial[-1]} == {result.config["lr"]}
+        assert {each["state"]["param_groups"][0]["lr"] for each in saved} == {result.config["lr"]}
