@@ -1,17 +1,26 @@
-"""``python -m rllib_lpdm.benchmark [NAME ...]``: speed and memory as ratios, on one core."""
+"""``python -m rllib_lpdm.benchmark [NAME ...]``: speed and memory as ratios, on one core.
+
+The benchmarks are the folder ``benchmarks`` of a checkout; an installed wheel has none.
+"""
 
 import argparse
 import dataclasses
 import json
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.benchmarks import BENCHMARKS, Row
 from rllib_lpdm.cli import complain, end, program
-from rllib_lpdm.experiment.session import leave_ray, start_ray
-from rllib_lpdm.experiment.spec import ExperimentError
-from rllib_lpdm.results.messages import figure, unknown_name
+from rllib_lpdm.grid.session import leave_ray, start_ray
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.messages import figure, unknown_name
+
+if TYPE_CHECKING:
+    from benchmarks import Row
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,8 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0; a missed target is shown, not raised, because machines differ. 2 where Ray does not
-        start.
+        start, or where there are no benchmarks.
     """
+    if not (CHECKOUT / "benchmarks").is_dir():
+        return complain(f"{CHECKOUT} has no benchmarks: run this command in a checkout", 2)
+    sys.path.insert(0, str(CHECKOUT))
+    # Ray's workers, too, must find the benchmarks.
+    paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    from benchmarks import BENCHMARKS
+
     parser = argparse.ArgumentParser(prog=program("benchmark"), description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE too")

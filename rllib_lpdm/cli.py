@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rllib_lpdm import __version__
-from rllib_lpdm.results.messages import one_line, unknown_name
+from rllib_lpdm.schema.messages import one_line, unknown_name
 
 SCRIPT = "rllib-lpdm"
 COMMANDS = {  # modules of this package, imported when they are asked for

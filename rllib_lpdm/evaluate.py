@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from rllib_lpdm.cli import add_import_option, complain, end, positive, program
-from rllib_lpdm.experiment.command import begin
-from rllib_lpdm.experiment.evaluation import Evaluation, SavedPolicy
-from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
-from rllib_lpdm.experiment.spec import EvaluationError
-from rllib_lpdm.experiment.video import VIDEO_SUFFIXES, has_mp4_encoder
-from rllib_lpdm.results.messages import counted
+from rllib_lpdm.policies.command import begin
+from rllib_lpdm.policies.evaluation import Evaluation, SavedPolicy
+from rllib_lpdm.policies.saved import CHECKPOINT_NAMES
+from rllib_lpdm.policies.video import VIDEO_SUFFIXES, has_mp4_encoder
+from rllib_lpdm.schema.experiment import EvaluationError
+from rllib_lpdm.schema.messages import counted
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,17 +9,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.exchange import write_scores
-from rllib_lpdm.analysis.results import read_results
 from rllib_lpdm.cli import add_import_option, complain, end, positive, program
-from rllib_lpdm.experiment.command import begin
-from rllib_lpdm.experiment.evaluation import SavedPolicy
-from rllib_lpdm.experiment.export import export_cell
-from rllib_lpdm.experiment.onnx import export_onnx
-from rllib_lpdm.experiment.saved import CHECKPOINT_NAMES
-from rllib_lpdm.experiment.spec import EvaluationError
-from rllib_lpdm.results.messages import counted, one_line
+from rllib_lpdm.policies.bundle import export_cell
+from rllib_lpdm.policies.command import begin
+from rllib_lpdm.policies.evaluation import SavedPolicy
+from rllib_lpdm.policies.onnx import export_onnx
+from rllib_lpdm.policies.saved import CHECKPOINT_NAMES
 from rllib_lpdm.results.storage import given_folder
+from rllib_lpdm.schema.experiment import EvaluationError
+from rllib_lpdm.schema.messages import counted, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from rllib_lpdm.cli import complain, end, program
-from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.published import publish
 from rllib_lpdm.results.storage import results_folder
+from rllib_lpdm.schema.messages import counted, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,15 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rllib_lpdm.analysis.distances import distances, distances_text
+from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.output import write
-from rllib_lpdm.analysis.report import ReportError, analyse
-from rllib_lpdm.analysis.results import read_results
+from rllib_lpdm.analysis.published_distances import distances, distances_text
+from rllib_lpdm.analysis.summary import ReportError, analyse
 from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
-from rllib_lpdm.results.messages import counted, no_folder, one_line
 from rllib_lpdm.results.paper import FLOORS, read_table
 from rllib_lpdm.results.storage import StorageError, given_folder, is_remote
+from rllib_lpdm.schema.messages import counted, no_folder, one_line
 
 SHOWN = 10  # notes on the terminal; the page has all
 

@@ -7,22 +7,22 @@ import sys
 from dataclasses import replace
 
 from rllib_lpdm.cli import complain, end, program
-from rllib_lpdm.experiment.cell import quiet_environments
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.preflight import check_environments, check_networks
-from rllib_lpdm.experiment.runner import Outcome
-from rllib_lpdm.experiment.search.asking import check_optuna
-from rllib_lpdm.experiment.search.estimate import plan
-from rllib_lpdm.experiment.search.generations import Progression
-from rllib_lpdm.experiment.search.record import sentence
-from rllib_lpdm.experiment.search.run import SearchOutcome, run_search
-from rllib_lpdm.experiment.search.studies import Search
-from rllib_lpdm.experiment.spec import ExperimentError
-from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.grid.cell import quiet_environments
+from rllib_lpdm.grid.preflight import check_environments, check_networks
+from rllib_lpdm.grid.run import Outcome
+from rllib_lpdm.grid.trackers.wandb_mode import resolve_mode
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
-from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.record import RecordError
 from rllib_lpdm.results.storage import StorageError, results_folder
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.searches.asking import check_optuna
+from rllib_lpdm.searches.generations import Progression
+from rllib_lpdm.searches.outcome import sentence
+from rllib_lpdm.searches.search_estimate import plan
+from rllib_lpdm.searches.search_run import SearchOutcome, run_search
+from rllib_lpdm.searches.studies import Search
 from rllib_lpdm.tune import cells_parser, resume_line, say_end
 
 

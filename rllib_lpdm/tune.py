@@ -8,29 +8,29 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rllib_lpdm.analysis.results import read_results
+from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.tables import score_table
 from rllib_lpdm.cli import add_import_option, complain, end, positive, program
-from rllib_lpdm.experiment.cell import quiet_environments
-from rllib_lpdm.experiment.estimate import plan
-from rllib_lpdm.experiment.folder import Begun, existing_runs
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.preflight import (
+from rllib_lpdm.grid.cell import quiet_environments
+from rllib_lpdm.grid.estimate import plan
+from rllib_lpdm.grid.folder import Begun, existing_runs
+from rllib_lpdm.grid.preflight import (
     check_environments,
     check_networks,
     endless,
     flat_images,
     starts_from_files,
 )
-from rllib_lpdm.experiment.runner import Outcome, run_experiment
-from rllib_lpdm.experiment.spec import Cell, ExperimentError
-from rllib_lpdm.experiment.trackers.wandb_mode import MODES, resolve_mode
+from rllib_lpdm.grid.run import Outcome, run_experiment
+from rllib_lpdm.grid.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.results.layout import RUN_FILE
-from rllib_lpdm.results.messages import counted, listed, one_line
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import read_runs
 from rllib_lpdm.results.record import RecordError
 from rllib_lpdm.results.storage import StorageError, is_remote, results_folder
+from rllib_lpdm.schema.experiment import Cell, ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import counted, listed, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,17 +4,17 @@ import argparse
 import sys
 
 from rllib_lpdm.cli import add_import_option, complain, end, positive, program
-from rllib_lpdm.experiment.command import begin
-from rllib_lpdm.experiment.spec import EvaluationError, ExperimentError
-from rllib_lpdm.experiment.verification import (
+from rllib_lpdm.policies.command import begin
+from rllib_lpdm.policies.rerun import (
     TOLERANCE,
     Again,
     Verification,
     ray_for,
     recorded_cells,
 )
-from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.storage import StorageError, given_folder
+from rllib_lpdm.schema.experiment import EvaluationError, ExperimentError
+from rllib_lpdm.schema.messages import counted, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from rllib_lpdm.experiment.signals import handlers_kept
+from rllib_lpdm.grid.signals import handlers_kept
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "rllib_lpdm/local_learning/kernels/__pycache__"
@@ -45,7 +45,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def ray_session():
     """Ray on this machine, with CPUs enough for a few small actors; one for all tests."""
-    from rllib_lpdm.experiment.session import leave_ray, start_ray  # not by the process that waits
+    from rllib_lpdm.grid.session import leave_ray, start_ray  # not by the process that waits
 
     start_ray(num_cpus=4)
     yield

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_lpdm.benchmarks import plot, updates
-from rllib_lpdm.benchmarks.kernels import LANES, ROWS, TERMS, WIDTHS, add_up, case
-from rllib_lpdm.benchmarks.measure import compare, paired
-from rllib_lpdm.benchmarks.scale import REPORTS, steady
+from benchmarks import plot, updates
+from benchmarks.kernels import LANES, ROWS, TERMS, WIDTHS, add_up, case
+from benchmarks.measure import compare, paired
+from benchmarks.scale import REPORTS, steady
 
 
 @pytest.mark.slow

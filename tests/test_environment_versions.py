@@ -3,9 +3,9 @@
 import gymnasium as gym
 import pytest
 
-from rllib_lpdm.analysis.report import analyse
-from rllib_lpdm.analysis.scores import grouped, score_rows
-from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.analysis.groups import grouped, score_rows
+from rllib_lpdm.analysis.summary import analyse
+from rllib_lpdm.schema.loading import load_experiment
 from tests.analysis.cells import seeds, write_cell
 from tests.experiment.files import CONFIGS
 

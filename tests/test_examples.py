@@ -1,8 +1,11 @@
 """The examples say what they are before they train."""
 
+import black_box
+import features
+import images
+import pretraining
 import pytest
-
-from rllib_lpdm.examples import black_box, features, images, pretraining, transfer
+import transfer
 
 
 @pytest.mark.parametrize("example", [black_box, features, images, pretraining, transfer])

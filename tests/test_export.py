@@ -17,15 +17,15 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
-from rllib_lpdm.algorithms.environments import EnvironmentMaker, EnvironmentSpec
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.evaluation import SavedPolicy, evaluate
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.player import ACTIVATIONS, BLACK_BOXES, Network, script
-from rllib_lpdm.experiment.spec import Cell, CellSettings
 from rllib_lpdm.export import main
+from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.local_learning import ACTIVATIONS as IN_TORCH
 from rllib_lpdm.local_learning import BLACK_BOXES as BOXES_IN_TORCH
+from rllib_lpdm.policies.evaluation import SavedPolicy, evaluate
+from rllib_lpdm.policies.player import ACTIVATIONS, BLACK_BOXES, Network, script
+from rllib_lpdm.schema.environments import EnvironmentMaker, EnvironmentSpec
+from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.loading import load_experiment
 from tests.analysis.cells import record, write_cell
 from tests.experiment.files import read_run, write_run
 
@@ -38,7 +38,7 @@ SHORT = EnvironmentSpec(
 )
 REGISTERS = """
 import gymnasium as gym
-gym.register("ImagesToExport-v0", entry_point="rllib_lpdm.examples.images:frozen_lake")
+gym.register("ImagesToExport-v0", entry_point="images:frozen_lake")
 """
 
 
@@ -172,7 +172,7 @@ def test_an_onnx_model_acts_as_the_policy_on_any_number_of_observations(
     environment, method, settings, tmp_path, ray_session
 ):
     if environment not in gym.registry:
-        gym.register(environment, entry_point="rllib_lpdm.examples.images:frozen_lake")
+        gym.register(environment, entry_point="images:frozen_lake")
     cell = trained(tmp_path, environment, "ppo", method, **settings)
     model = run_onnx(cell, tmp_path / "policy.onnx")
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["policy.onnx"]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from rllib_lpdm import report
-from rllib_lpdm.analysis.report import analyse
+from rllib_lpdm.analysis.summary import analyse
 from rllib_lpdm.analysis.tables import claims_markdown, markdown
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.spec import own_settings
-from rllib_lpdm.experiment.verification import Again, ray_for, recorded_cells
+from rllib_lpdm.policies.rerun import Again, ray_for, recorded_cells
 from rllib_lpdm.results.published import read_published, read_runs
+from rllib_lpdm.schema.experiment import own_settings
+from rllib_lpdm.schema.loading import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "published"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.verification import score_distance
+from rllib_lpdm.grid.cell import CellRun
+from rllib_lpdm.policies.rerun import score_distance
 from rllib_lpdm.results.published import publish
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 from rllib_lpdm.verify import main
 from tests.experiment.files import read_run, write_run
 

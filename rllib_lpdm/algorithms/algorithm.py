@@ -13,8 +13,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.internals import FolderlessAlgorithm, Result, on_learners
 from rllib_lpdm.algorithms.module import Policy
+from rllib_lpdm.algorithms.ray_internals import FolderlessAlgorithm, Result, on_learners
 from rllib_lpdm.algorithms.rollouts import episodes_of_iteration
 
 PROGRESS = "progress"

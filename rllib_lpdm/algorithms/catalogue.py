@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.algorithms.ppo import PPOConfig
 from rllib_lpdm.algorithms.reinforce import ReinforceConfig
-from rllib_lpdm.algorithms.settings import Settings
+from rllib_lpdm.schema.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,22 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.search.sample import Domain
 
 from rllib_lpdm.algorithms.functions import black_box_function, metric_function
-from rllib_lpdm.algorithms.internals import (
+from rllib_lpdm.algorithms.module import ActorCriticModule
+from rllib_lpdm.algorithms.ray_internals import (
     described_network,
     has_connectors,
     stay_silent_on_the_api_stack,
 )
-from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.algorithms.settings import Settings, unknown_setting
 from rllib_lpdm.methods import METHODS, own_methods, register_method
-from rllib_lpdm.results.messages import fault, unknown_name
+from rllib_lpdm.schema.messages import fault, unknown_name
+from rllib_lpdm.schema.settings import Settings, unknown_setting
 
 WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, without effect here
 
 
 class LocalConfig(AlgorithmConfig):
-    """AlgorithmConfig with ``method=`` and the settings of :mod:`~rllib_lpdm.algorithms.settings`.
+    """AlgorithmConfig with ``method=`` and the settings of :mod:`~rllib_lpdm.schema.settings`.
 
     Rollouts and updates are this package's own, so connectors and vectorised environments have
     no effect here; asking for them is an error rather than a silent difference. With

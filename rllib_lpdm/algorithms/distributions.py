@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rllib_lpdm.local_learning.kernels import compile_kernels
-from rllib_lpdm.local_learning.kernels.acting import bounded
+from rllib_lpdm.local_learning.kernels.forward import bounded
 
 Array = NDArray[Any]
 

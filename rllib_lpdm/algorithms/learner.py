@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.functions import metric_function
-from rllib_lpdm.algorithms.internals import OneModuleLearner
 from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.pretraining import load_hidden_layers, pretrain
+from rllib_lpdm.algorithms.ray_internals import OneModuleLearner
 from rllib_lpdm.algorithms.returns import RunningStatistics, normalised_returns
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded

@@ -21,11 +21,11 @@ from ray.rllib.models.torch.torch_modelv2 import TorchModelV2
 from torch import Tensor, nn
 
 from rllib_lpdm.algorithms.module import observation_size
-from rllib_lpdm.algorithms.settings import Settings
 from rllib_lpdm.local_learning import LocalMLP, distance_matching_loss, target_distances
 from rllib_lpdm.methods import METHODS
-from rllib_lpdm.results.columns import column
-from rllib_lpdm.results.messages import fault, unknown_name
+from rllib_lpdm.schema.columns import column
+from rllib_lpdm.schema.messages import fault, unknown_name
+from rllib_lpdm.schema.settings import Settings
 
 _METHODS = [
     name

@@ -14,9 +14,9 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from rllib_lpdm.algorithms.acting import KernelPolicy, acts_by_kernel
 from rllib_lpdm.algorithms.distributions import FixedGaussian, action_distribution
 from rllib_lpdm.algorithms.functions import black_box_function
+from rllib_lpdm.algorithms.kernel_policy import KernelPolicy, acts_by_kernel
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.local_learning import ACTIVATIONS, LocalMLP
 from rllib_lpdm.methods.method import Heads

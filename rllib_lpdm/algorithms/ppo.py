@@ -15,8 +15,8 @@ from rllib_lpdm.algorithms.distributions import ActionDistribution
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner, averaged
 from rllib_lpdm.algorithms.seeding import Purpose, stream
-from rllib_lpdm.algorithms.settings import PPOSettings
 from rllib_lpdm.methods.method import Batch, Heads, OutputGradients
+from rllib_lpdm.schema.settings import PPOSettings
 
 
 class PPOConfig(LocalConfig):

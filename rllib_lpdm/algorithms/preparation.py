@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rllib_lpdm.results.checkpoints import checkpoints, read_arrays
 from rllib_lpdm.results.layout import MIB, MOST_BYTES, WEIGHTS_FILE
-from rllib_lpdm.results.messages import counted, one_line
+from rllib_lpdm.schema.messages import counted, one_line
 
 Array = NDArray[Any]
 

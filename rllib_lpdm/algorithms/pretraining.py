@@ -18,7 +18,7 @@ from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.local_learning import LayerAdam
 from rllib_lpdm.local_learning.shards import WholeBatch
 from rllib_lpdm.methods.method import hidden_optimizers
-from rllib_lpdm.results.columns import column
+from rllib_lpdm.schema.columns import column
 
 
 def load_hidden_layers(module: ActorCriticModule, source: str | None, seed: int) -> None:

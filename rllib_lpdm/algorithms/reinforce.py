@@ -11,8 +11,8 @@ from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.algorithms.distributions import ActionDistribution
 from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.learner import LocalLearner
-from rllib_lpdm.algorithms.settings import Settings
 from rllib_lpdm.methods.method import Batch, OutputGradients
+from rllib_lpdm.schema.settings import Settings
 
 
 class ReinforceConfig(LocalConfig):

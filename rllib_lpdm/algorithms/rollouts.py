@@ -33,13 +33,13 @@ from ray.rllib.utils.metrics import (
 
 from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
 from rllib_lpdm.algorithms.distributions import action_distribution
-from rllib_lpdm.algorithms.environments import EnvironmentMaker, check_single_agent
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.internals import registered_environment, seeded_without_compiler
 from rllib_lpdm.algorithms.module import Policy
+from rllib_lpdm.algorithms.ray_internals import registered_environment, seeded_without_compiler
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.local_learning.kernels import compile_kernels
+from rllib_lpdm.schema.environments import EnvironmentMaker, check_single_agent
 
 Array = NDArray[Any]
 

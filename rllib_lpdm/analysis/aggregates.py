@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Groups, Place, baseline_of
+from rllib_lpdm.analysis.cells import Series
+from rllib_lpdm.analysis.groups import Groups, Place, baseline_of
 from rllib_lpdm.analysis.statistics import (
     ENOUGH,
     Estimate,
@@ -22,7 +22,7 @@ from rllib_lpdm.analysis.statistics import (
     probability_of_improvement,
     stratified_mean,
 )
-from rllib_lpdm.results.messages import listed
+from rllib_lpdm.schema.messages import listed
 
 ALL = "all algorithms"
 TAUS = np.linspace(0, 1, 101)

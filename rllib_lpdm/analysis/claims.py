@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Group, Groups
+from rllib_lpdm.analysis.cells import Series
+from rllib_lpdm.analysis.groups import Group, Groups
 from rllib_lpdm.analysis.statistics import (
     ENOUGH,
     Estimate,

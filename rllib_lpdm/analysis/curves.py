@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from rllib_lpdm.analysis.results import CellResult
-from rllib_lpdm.analysis.scores import Group, Groups
+from rllib_lpdm.analysis.cells import CellResult
+from rllib_lpdm.analysis.groups import Group, Groups
 from rllib_lpdm.analysis.statistics import Estimate, Floats, bootstrap, mean, smoothed
-from rllib_lpdm.results.columns import of_layers
 from rllib_lpdm.results.iterations import LENGTH
+from rllib_lpdm.schema.columns import of_layers
 
 POINTS = 200  # of a curve, at most
 PERCENTILES = 5, 95  # of an environment's smoothed scores: 0 and 1 of its normalised scores

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import PLAIN
+from rllib_lpdm.analysis.cells import Series
+from rllib_lpdm.analysis.groups import PLAIN
 from rllib_lpdm.results.storage import write_whole
 
 # Colours of the files. The page replaces each by a variable of its style sheet, light or dark.

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from rllib_lpdm.analysis.aggregates import Scores, normalised_scores
-from rllib_lpdm.analysis.report import ReportError
-from rllib_lpdm.analysis.results import Results, Series
-from rllib_lpdm.analysis.scores import Group, Groups, Place, grouped
+from rllib_lpdm.analysis.cells import Results, Series
+from rllib_lpdm.analysis.groups import Group, Groups, Place, grouped
+from rllib_lpdm.analysis.summary import ReportError
 from rllib_lpdm.results.checkpoints import packed
 from rllib_lpdm.results.scores import Floats, max_score, smoothed
 from rllib_lpdm.results.storage import write_whole

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from rllib_lpdm.analysis.aggregates import TAUS, Aggregate
+from rllib_lpdm.analysis.cells import Series
 from rllib_lpdm.analysis.curves import (
     Axis,
     Curve,
@@ -21,8 +22,7 @@ from rllib_lpdm.analysis.curves import (
     score_percentiles,
 )
 from rllib_lpdm.analysis.drawing import MUTED, Draw, Palette, Picture, make_picture
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Group, Groups, Place
+from rllib_lpdm.analysis.groups import Group, Groups, Place
 from rllib_lpdm.analysis.statistics import Floats
 from rllib_lpdm.results.iterations import LENGTH
 

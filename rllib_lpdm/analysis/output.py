@@ -10,9 +10,9 @@ from rllib_lpdm.analysis.figures import (
     profiles,
 )
 from rllib_lpdm.analysis.page import CURVES, render_page
-from rllib_lpdm.analysis.report import APPENDICES, Report, ReportError
 from rllib_lpdm.analysis.search_figures import search_pictures
 from rllib_lpdm.analysis.search_tables import gain_records, sensitivity_records, study_records
+from rllib_lpdm.analysis.summary import APPENDICES, Report, ReportError
 from rllib_lpdm.analysis.tables import (
     Record,
     aggregate_records,

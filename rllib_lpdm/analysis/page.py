@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from rllib_lpdm.analysis.cells import CellResult
 from rllib_lpdm.analysis.drawing import Picture
 from rllib_lpdm.analysis.page_cells import list_cells, machine, time_text
 from rllib_lpdm.analysis.page_tables import (
@@ -20,12 +21,11 @@ from rllib_lpdm.analysis.page_tables import (
     score_table,
     speed_table,
 )
-from rllib_lpdm.analysis.report import APPENDICES, Report
-from rllib_lpdm.analysis.results import CellResult
 from rllib_lpdm.analysis.search_tables import search_tables
 from rllib_lpdm.analysis.statistics import CONFIDENCE, END, ENOUGH, RESAMPLES, SMOOTHING
+from rllib_lpdm.analysis.summary import APPENDICES, Report
 from rllib_lpdm.analysis.tables import MEASURES, paper_layout
-from rllib_lpdm.results.messages import counted, figure
+from rllib_lpdm.schema.messages import counted, figure
 
 CURVES = "learning_curves"  # the picture that comes first
 AGGREGATES = "aggregates"  # the picture that their table stands under
@@ -37,7 +37,7 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
     """The report as one HTML file, which needs nothing else but the files that it links to.
 
     Args:
-        report: see :func:`~rllib_lpdm.analysis.report.analyse`.
+        report: see :func:`~rllib_lpdm.analysis.summary.analyse`.
         pictures: in the order of the page, but that learning curves stand before all tables. The
             table of aggregates stands under the one whose anchor is ``aggregates``.
     """

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rllib_lpdm.analysis.report import APPENDICES, Report
-from rllib_lpdm.analysis.results import CellResult, Series
-from rllib_lpdm.analysis.scores import Place
+from rllib_lpdm.analysis.cells import CellResult, Series
+from rllib_lpdm.analysis.groups import Place
 from rllib_lpdm.analysis.settings import HOW_RUN, TRAINING
 from rllib_lpdm.analysis.statistics import first_full, smoothed
+from rllib_lpdm.analysis.summary import APPENDICES, Report
 from rllib_lpdm.analysis.tables import number
 
 LONGEST = 500  # characters of a setting or an error

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rllib_lpdm.analysis.aggregates import Aggregate
-from rllib_lpdm.analysis.report import Report
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Place
+from rllib_lpdm.analysis.cells import Series
+from rllib_lpdm.analysis.groups import Place
 from rllib_lpdm.analysis.statistics import Estimate
+from rllib_lpdm.analysis.summary import Report
 from rllib_lpdm.analysis.tables import (
     CLAIM_HEADS,
     claim_texts,

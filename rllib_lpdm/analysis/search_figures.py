@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from rllib_lpdm.analysis.cells import Series
 from rllib_lpdm.analysis.drawing import INK, MUTED, Draw, Palette, Picture, make_picture
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.search import best_of, drawn_scores
-from rllib_lpdm.results.search import SearchedCell, SearchRecord, StudyRecord
+from rllib_lpdm.analysis.search_summary import best_of, drawn_scores
+from rllib_lpdm.results.search_record import SearchedCell, SearchRecord, StudyRecord
 
 Points = list[tuple[StudyRecord, int, int, SearchedCell]]  # study, configuration, rung, its cell
 

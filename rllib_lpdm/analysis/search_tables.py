@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 
 from rllib_lpdm.analysis.page_tables import DASH, Entry, Table
-from rllib_lpdm.analysis.report import Report
-from rllib_lpdm.analysis.search import Gain, Sensitivity, share_near_the_best, winner_of
+from rllib_lpdm.analysis.search_summary import Gain, Sensitivity, share_near_the_best, winner_of
+from rllib_lpdm.analysis.summary import Report
 from rllib_lpdm.analysis.tables import Record
-from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.results.search_record import SearchRecord
 
 
 def study_records(record: SearchRecord) -> list[Record]:

@@ -8,11 +8,11 @@ from itertools import product
 import pandas as pd
 
 from rllib_lpdm.analysis.aggregates import Aggregate
+from rllib_lpdm.analysis.cells import CellResult, Series
 from rllib_lpdm.analysis.claims import LOCOMOTION, Finding
-from rllib_lpdm.analysis.results import CellResult, Series
-from rllib_lpdm.analysis.scores import Place, Score, Speed, grouped
+from rllib_lpdm.analysis.groups import Place, Score, Speed, grouped
 from rllib_lpdm.analysis.statistics import end_score, measures
-from rllib_lpdm.results.messages import inert
+from rllib_lpdm.schema.messages import inert
 
 Record = dict[str, str | float]
 

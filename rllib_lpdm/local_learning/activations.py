@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rllib_lpdm.local_learning import internals
+from rllib_lpdm.local_learning import torch_internals
 
 Array = NDArray[Any]
 
@@ -53,7 +53,7 @@ def _leaky_relu_in_place(z: Tensor) -> Tensor:
 
 
 def _leaky_relu_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    return internals.leaky_relu_backward(gradient, y, LEAKY_RELU_SLOPE)
+    return torch_internals.leaky_relu_backward(gradient, y, LEAKY_RELU_SLOPE)
 
 
 def _leaky_relu_in_numpy(z: Array) -> Array:
@@ -69,7 +69,7 @@ def _elu_in_place(z: Tensor) -> Tensor:
 
 
 def _elu_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    return internals.elu_backward(gradient, y, ELU_ALPHA)
+    return torch_internals.elu_backward(gradient, y, ELU_ALPHA)
 
 
 def _elu_in_numpy(z: Array) -> Array:
@@ -90,12 +90,16 @@ def _silu_in_numpy(z: Array) -> Array:
 #:
 #: :meta hide-value:
 ACTIVATIONS: Final = {
-    "tanh": Activation(torch.tanh, torch.tanh_, internals.tanh_backward, _tanh_in_numpy),
-    "relu": Activation(torch.relu, torch.relu_, internals.relu_backward, _relu_in_numpy),
+    "tanh": Activation(torch.tanh, torch.tanh_, torch_internals.tanh_backward, _tanh_in_numpy),
+    "relu": Activation(torch.relu, torch.relu_, torch_internals.relu_backward, _relu_in_numpy),
     "leaky_relu": Activation(
         _leaky_relu, _leaky_relu_in_place, _leaky_relu_backward, _leaky_relu_in_numpy
     ),
     "elu": Activation(_elu, _elu_in_place, _elu_backward, _elu_in_numpy),
-    "gelu": Activation(functional.gelu, functional.gelu, internals.gelu_backward, _gelu_in_numpy),
-    "silu": Activation(functional.silu, functional.silu, internals.silu_backward, _silu_in_numpy),
+    "gelu": Activation(
+        functional.gelu, functional.gelu, torch_internals.gelu_backward, _gelu_in_numpy
+    ),
+    "silu": Activation(
+        functional.silu, functional.silu, torch_internals.silu_backward, _silu_in_numpy
+    ),
 }

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from rllib_lpdm.local_learning.internals import pdist_backward
 from rllib_lpdm.local_learning.pairs import Pairs, all_pairs, pair_count, symmetric
+from rllib_lpdm.local_learning.torch_internals import pdist_backward
 
 
 class Metric(NamedTuple):

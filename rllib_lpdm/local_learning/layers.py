@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from rllib_lpdm.local_learning.internals import conv2d_backward
+from rllib_lpdm.local_learning.torch_internals import conv2d_backward
 
 
 class FlatConv2d(nn.Conv2d):

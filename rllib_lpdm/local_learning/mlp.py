@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from rllib_lpdm.local_learning.activations import ACTIVATIONS, Activation
 from rllib_lpdm.local_learning.distances import MetricLike
 from rllib_lpdm.local_learning.layers import convolutions
-from rllib_lpdm.local_learning.matching import matching_for
 from rllib_lpdm.local_learning.neighbours import neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
+from rllib_lpdm.local_learning.pair_matching import matching_for
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
 from rllib_lpdm.local_learning.targets import RunningMaximum
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rllib_lpdm.local_learning import internals
+from rllib_lpdm.local_learning import torch_internals
 
 
 class LayerAdam(torch.optim.Adam):
@@ -35,7 +35,7 @@ class LayerAdam(torch.optim.Adam):
         group = self.param_groups[0]
         beta1, beta2 = group["betas"]
         self._counts += 1
-        internals.fused_adam(
+        torch_internals.fused_adam(
             group["params"],
             gradients,
             self._means,
@@ -53,14 +53,14 @@ class LayerAdam(torch.optim.Adam):
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        internals.add_param_group(self, param_group)
+        torch_internals.add_param_group(self, param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = internals.state_dict(self)
+        state: dict[str, Any] = torch_internals.state_dict(self)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        internals.load_state_dict(self, state_dict)
+        torch_internals.load_state_dict(self, state_dict)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores a copied, unpickled or loaded state, which need not have made a step."""

@@ -10,7 +10,7 @@ from rllib_lpdm.methods.frozen import Frozen
 from rllib_lpdm.methods.local_heads import LocalHeads
 from rllib_lpdm.methods.matching import DistanceMatching, GuidedDistanceMatching
 from rllib_lpdm.methods.method import Method
-from rllib_lpdm.results.messages import unknown_name
+from rllib_lpdm.schema.messages import unknown_name
 
 #: Every method by its name.
 METHODS: dict[str, type[Method]] = {}

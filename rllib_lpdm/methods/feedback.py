@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rllib_lpdm.local_learning import input_gradient
 from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
-from rllib_lpdm.results.columns import column
+from rllib_lpdm.schema.columns import column
 
 
 class DirectFeedback(Method):

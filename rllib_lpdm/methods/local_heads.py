@@ -3,7 +3,7 @@
 import torch
 
 from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
-from rllib_lpdm.results.columns import column
+from rllib_lpdm.schema.columns import column
 
 
 class LocalHeads(Method):

@@ -19,9 +19,9 @@ from rllib_lpdm.results.layout import (
     checkpoint_iteration,
     checkpoint_name,
 )
-from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.scores import finite, smoothed
 from rllib_lpdm.results.storage import open_file
+from rllib_lpdm.schema.messages import one_line
 
 
 class Trained(Protocol):

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from rllib_lpdm.results.layout import ITERATIONS_FILE
-from rllib_lpdm.results.messages import counted, one_line
 from rllib_lpdm.results.scores import Floats
 from rllib_lpdm.results.storage import open_file, read_file, write_whole
+from rllib_lpdm.schema.messages import counted, one_line
 
 RETURN = "episode_return"
 LENGTH = "episode_length"

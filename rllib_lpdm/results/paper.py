@@ -10,9 +10,9 @@ from typing import Final, Literal
 
 import numpy as np
 
-from rllib_lpdm.results.messages import one_line, shown
 from rllib_lpdm.results.scores import Floats, Measures, measures
 from rllib_lpdm.results.storage import read_file
+from rllib_lpdm.schema.messages import one_line, shown
 
 Table = Mapping[tuple[str, str, str], Measures]  # by environment, algorithm and method
 Column = Literal["max_score", "rel_spread", "iterations"]

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from rllib_lpdm.results.layout import PLAN_FILE
-from rllib_lpdm.results.messages import one_line
 from rllib_lpdm.results.storage import read_file, write_whole
+from rllib_lpdm.schema.messages import one_line
 
 
 class Plan(NamedTuple):

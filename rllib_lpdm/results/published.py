@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rllib_lpdm.results.columns import metric_of
 from rllib_lpdm.results.iterations import LENGTH, RETURN, read_columns
 from rllib_lpdm.results.layout import (
     ITERATIONS_FILE,
@@ -34,17 +33,18 @@ from rllib_lpdm.results.layout import (
     SEARCH_FILE,
     cell_folders,
 )
-from rllib_lpdm.results.messages import inert, one_line
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.scores import Floats, end_score, finite, first_full, max_score, smoothed
-from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import (
     drop_unfinished_files,
     locked,
     read_file,
     write_whole,
 )
+from rllib_lpdm.schema.columns import metric_of
+from rllib_lpdm.schema.messages import inert, one_line
 
 COLUMNS = {  # besides distance_error of each layer
     "iteration": "int32",

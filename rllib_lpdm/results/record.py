@@ -15,8 +15,8 @@ from pydantic import (
 )
 
 from rllib_lpdm.results.layout import MOST_BYTES, RUN_FILE, cell_folders, checkpoint_iteration
-from rllib_lpdm.results.messages import fault, one_line
 from rllib_lpdm.results.storage import check_file, is_remote, read_file, write_whole
+from rllib_lpdm.schema.messages import fault, one_line
 
 
 class RecordError(ValueError):

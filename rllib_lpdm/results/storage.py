@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from upath import UPath
 
 from rllib_lpdm.results.layout import LOCK_FILE, MOST_BYTES
-from rllib_lpdm.results.messages import one_line
+from rllib_lpdm.schema.messages import one_line
 
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 

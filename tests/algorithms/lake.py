@@ -2,8 +2,7 @@
 
 import gymnasium as gym
 import numpy as np
-
-from rllib_lpdm.examples.images import frozen_lake
+from images import frozen_lake
 
 CONVOLUTIONS = ((8, 2, 1), (12, 2, 1))
 LAKE = {"conv_layers": CONVOLUTIONS, "hidden_sizes": (16,)}

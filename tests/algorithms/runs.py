@@ -3,7 +3,7 @@
 import numpy as np
 
 from rllib_lpdm import PPOConfig, ReinforceConfig
-from rllib_lpdm.algorithms.internals import on_learners
+from rllib_lpdm.algorithms.ray_internals import on_learners
 
 
 def config(algorithm="reinforce", environment="CartPole-v1", seed=0, **settings):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.rollouts import episodes_of_iteration
-from rllib_lpdm.algorithms.settings import PPOSettings, Settings
-from rllib_lpdm.experiment.cell import algorithm_config
-from rllib_lpdm.experiment.spec import Cell, CellSettings
+from rllib_lpdm.grid.cell import algorithm_config
+from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.settings import PPOSettings, Settings
 
 OF_PPO = PPOSettings.model_fields.keys() - Settings.model_fields.keys()
 

@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
 from rllib_lpdm import ReinforceConfig
-from rllib_lpdm.algorithms import internals
+from rllib_lpdm.algorithms import ray_internals as internals
 from tests.algorithms.runs import config
 
 PLACE = "see algorithms/internals.py"

@@ -19,7 +19,7 @@ from ray.tune.registry import register_env
 from rllib_lpdm import PPOConfig, ReinforceConfig
 from rllib_lpdm.algorithms import Reinforce
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.algorithms.settings import RLLIB_NAMES
+from rllib_lpdm.schema.settings import RLLIB_NAMES
 from tests.algorithms.runs import config, learner_of, train, without_time
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from rllib_lpdm.analysis.results import CellResult
+from rllib_lpdm.analysis.cells import CellResult
 from rllib_lpdm.results.record import RunRecord
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rllib_lpdm.analysis.page import render_page
-from rllib_lpdm.analysis.report import Report, analyse
+from rllib_lpdm.analysis.summary import Report, analyse
 from tests.analysis.pages import PICTURES, cell
 from tests.browser import chromium
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from rllib_lpdm.analysis.cells import CellResult, Results
 from rllib_lpdm.analysis.drawing import Panel, Picture
-from rllib_lpdm.analysis.report import Report
-from rllib_lpdm.analysis.results import CellResult, Results
-from rllib_lpdm.analysis.scores import grouped, score_rows, speed_rows
+from rllib_lpdm.analysis.groups import grouped, score_rows, speed_rows
+from rllib_lpdm.analysis.summary import Report
 from rllib_lpdm.results.record import RunRecord
 
 COMMAND = "python -m rllib_lpdm.tune grid.yaml --set seeds=2"

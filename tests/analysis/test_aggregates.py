@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rllib_lpdm.analysis.aggregates import ALL, TAUS, aggregate_rows, normalised_scores
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Place, grouped
+from rllib_lpdm.analysis.cells import Series
+from rllib_lpdm.analysis.groups import Place, grouped
 from tests.analysis.cells import cell, seeds
 
 

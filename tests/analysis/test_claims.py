@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.analysis.claims import CLAIMS, findings
-from rllib_lpdm.analysis.scores import grouped
+from rllib_lpdm.analysis.groups import grouped
 from tests.analysis.cells import seeds
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from rllib_lpdm.analysis.curves import (
     learning_curve,
     score_percentiles,
 )
-from rllib_lpdm.analysis.scores import grouped
+from rllib_lpdm.analysis.groups import grouped
 from rllib_lpdm.analysis.statistics import Estimate, smoothed
 from tests.analysis.cells import cell, seeds
 

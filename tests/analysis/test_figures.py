@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from rllib_lpdm.analysis.aggregates import aggregate_rows
+from rllib_lpdm.analysis.cells import Series
 from rllib_lpdm.analysis.curves import learning_curve
 from rllib_lpdm.analysis.drawing import METHODS, SERIES, VARIABLES, Palette, make_picture
 from rllib_lpdm.analysis.figures import (
@@ -18,8 +19,7 @@ from rllib_lpdm.analysis.figures import (
     learning_curves,
     profiles,
 )
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import grouped
+from rllib_lpdm.analysis.groups import grouped
 from tests.analysis.cells import cell
 
 RANDOM = np.random.default_rng(0)

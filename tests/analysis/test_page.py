@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.analysis.aggregates import aggregate_rows
+from rllib_lpdm.analysis.cells import CellResult, Series
 from rllib_lpdm.analysis.claims import findings
 from rllib_lpdm.analysis.drawing import Palette, make_picture
+from rllib_lpdm.analysis.groups import grouped
 from rllib_lpdm.analysis.page import DASH, render_page
 from rllib_lpdm.analysis.page_tables import (
     aggregate_table,
@@ -16,9 +18,7 @@ from rllib_lpdm.analysis.page_tables import (
     headline,
     speed_table,
 )
-from rllib_lpdm.analysis.report import analyse
-from rllib_lpdm.analysis.results import CellResult, Series
-from rllib_lpdm.analysis.scores import grouped
+from rllib_lpdm.analysis.summary import analyse
 from tests.analysis.pages import PICTURES, cell, column, report, scrolls_sideways
 
 pytestmark = pytest.mark.usefixtures("no_complaints")

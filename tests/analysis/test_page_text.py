@@ -3,8 +3,8 @@
 import re
 import time
 
+from rllib_lpdm.analysis.groups import grouped
 from rllib_lpdm.analysis.page import render_page
-from rllib_lpdm.analysis.scores import grouped
 from tests.analysis.pages import cell, report
 
 FILES = "table1.", "aggregates.csv", "speed.csv"

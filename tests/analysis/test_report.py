@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.analysis import output
+from rllib_lpdm.analysis.cells import Series
 from rllib_lpdm.analysis.drawing import Picture
-from rllib_lpdm.analysis.report import ReportError, analyse
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Place
+from rllib_lpdm.analysis.groups import Place
+from rllib_lpdm.analysis.summary import ReportError, analyse
 from tests.analysis.cells import write_cell, write_plan
 
 

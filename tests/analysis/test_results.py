@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rllib_lpdm.analysis.results import read_results
+from rllib_lpdm.analysis.cells import read_results
 from tests.analysis.cells import record, write_cell, write_plan
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from rllib_lpdm.analysis.results import Series
-from rllib_lpdm.analysis.scores import Place, grouped, score_rows, speed_rows
+from rllib_lpdm.analysis.cells import Series
+from rllib_lpdm.analysis.groups import Place, grouped, score_rows, speed_rows
 from rllib_lpdm.analysis.statistics import NOTHING, Measures, ratios
 from rllib_lpdm.results.paper import in_paper_order, published
 from tests.analysis.cells import cell, seeds

@@ -7,10 +7,9 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from rllib_lpdm.analysis.groups import grouped
 from rllib_lpdm.analysis.output import write
-from rllib_lpdm.analysis.report import analyse
-from rllib_lpdm.analysis.scores import grouped
-from rllib_lpdm.analysis.search import (
+from rllib_lpdm.analysis.search_summary import (
     best_of,
     effective_settings,
     gains,
@@ -18,7 +17,8 @@ from rllib_lpdm.analysis.search import (
     sensitivity,
     share_near_the_best,
 )
-from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.analysis.summary import analyse
+from rllib_lpdm.results.search_record import SearchRecord
 from tests.analysis.cells import seeds, write_cell
 
 

@@ -3,7 +3,7 @@
 import json
 
 from rllib_lpdm.analysis import settings
-from rllib_lpdm.experiment.spec import CellSettings
+from rllib_lpdm.schema.experiment import CellSettings
 
 
 def test_the_defaults_beside_the_report_are_the_schemas():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from rllib_lpdm.analysis.aggregates import aggregate_rows
-from rllib_lpdm.analysis.scores import grouped, score_rows, speed_rows
+from rllib_lpdm.analysis.groups import grouped, score_rows, speed_rows
 from rllib_lpdm.analysis.tables import (
     aggregate_records,
     csv_text,

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
 
 GOOD = """\
 environments: [CartPole-v1, Acrobot-v1]

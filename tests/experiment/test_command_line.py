@@ -3,7 +3,7 @@
 import pytest
 
 from rllib_lpdm import tune
-from rllib_lpdm.experiment.runner import Outcome
+from rllib_lpdm.grid.run import Outcome
 from tests.experiment.files import write, write_run
 
 

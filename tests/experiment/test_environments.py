@@ -13,7 +13,7 @@ import ray
 from gymnasium.envs.registration import EnvSpec
 
 from rllib_lpdm import evaluate, report, tune
-from rllib_lpdm.algorithms.environments import EnvironmentSpec
+from rllib_lpdm.schema.environments import EnvironmentSpec
 from tests.experiment.files import write
 from tests.experiment.terminals import on_terminal
 

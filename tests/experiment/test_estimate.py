@@ -11,10 +11,9 @@ from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.envs.registration import EnvSpec
 
 from rllib_lpdm import tune
-from rllib_lpdm.algorithms.environments import EnvironmentSpec
-from rllib_lpdm.experiment import estimate
-from rllib_lpdm.experiment.cell import CellRun, new_record
-from rllib_lpdm.experiment.estimate import (
+from rllib_lpdm.grid import estimate
+from rllib_lpdm.grid.cell import CellRun, new_record
+from rllib_lpdm.grid.estimate import (
     CHECKPOINTS_KEPT,
     Probe,
     _points,
@@ -22,10 +21,11 @@ from rllib_lpdm.experiment.estimate import (
     plan,
     probe,
 )
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.spec import ALGORITHMS, Cell, CellSettings
 from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.record import read_runs
+from rllib_lpdm.schema.environments import EnvironmentSpec
+from rllib_lpdm.schema.experiment import ALGORITHMS, Cell, CellSettings
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import CONFIGS, write
 
 SMALL = {"hidden_sizes": (8, 8), "iterations": 20}

@@ -10,12 +10,12 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment import saved, video
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.evaluation import SavedPolicy, evaluate
-from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError
-from rllib_lpdm.experiment.video import headless_gl
+from rllib_lpdm.grid.cell import CellRun
+from rllib_lpdm.policies import saved, video
+from rllib_lpdm.policies.evaluation import SavedPolicy, evaluate
+from rllib_lpdm.policies.video import headless_gl
 from rllib_lpdm.results.checkpoints import checkpoints
+from rllib_lpdm.schema.experiment import Cell, CellSettings, EvaluationError
 from tests.experiment.files import read_run, write_run
 from tests.experiment.plain import played, weights, weights_file
 

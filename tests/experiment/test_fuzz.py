@@ -12,8 +12,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.spec import CellSettings, ExperimentError, ExperimentFile
+from rllib_lpdm.schema.experiment import CellSettings, ExperimentError, ExperimentFile
+from rllib_lpdm.schema.loading import load_experiment
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 GOOD = """\

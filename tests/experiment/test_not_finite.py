@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.spec import Cell, CellSettings
+from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.results.iterations import read_columns
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SETTINGS = CellSettings(iterations=4, iterations_per_report=4, hidden_sizes=(8,))

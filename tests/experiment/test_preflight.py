@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
-from rllib_lpdm.algorithms.environments import EnvironmentSpec
-from rllib_lpdm.experiment import preflight
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.preflight import check_environments
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.grid import preflight
+from rllib_lpdm.grid.preflight import check_environments
+from rllib_lpdm.schema.environments import EnvironmentSpec
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import CONFIGS
 
 UNIT = Box(-1.0, 1.0, (2,))

@@ -7,17 +7,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from images import frozen_lake
 from torch.nn import functional
 
 from rllib_lpdm import tune
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
-from rllib_lpdm.examples.images import frozen_lake
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.evaluation import evaluate
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.preflight import check_networks
-from rllib_lpdm.experiment.spec import Cell, CellSettings, EvaluationError, ExperimentError
+from rllib_lpdm.grid.cell import CellRun
+from rllib_lpdm.grid.preflight import check_networks
+from rllib_lpdm.policies.evaluation import evaluate
 from rllib_lpdm.results.checkpoints import checkpoints
+from rllib_lpdm.schema.experiment import Cell, CellSettings, EvaluationError, ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import read_run, write, write_run
 
 TINY = {"iterations": 2, "iterations_per_report": 1, "hidden_sizes": [6, 5]}

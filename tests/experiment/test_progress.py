@@ -8,9 +8,9 @@ import unicodedata
 import pytest
 from rich.console import Console
 
-from rllib_lpdm.experiment import progress as progress_module
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.progress import LOG_INTERVAL, Progress
+from rllib_lpdm.grid import progress as progress_module
+from rllib_lpdm.grid.progress import LOG_INTERVAL, Progress
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import CONFIGS, write
 
 

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from rllib_lpdm.analysis.results import read_results
-from rllib_lpdm.experiment.provenance import provenance
+from rllib_lpdm.analysis.cells import read_results
+from rllib_lpdm.grid.provenance import provenance
 from rllib_lpdm.results.checkpoints import (
     best_iteration,
     checkpoints,

@@ -9,17 +9,17 @@ import time
 
 import pytest
 
-from rllib_lpdm.experiment import resources, signals
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.progress import Progress
-from rllib_lpdm.experiment.queue import TrialWatch
-from rllib_lpdm.experiment.resources import REPORTS, report_interval
-from rllib_lpdm.experiment.signals import termination_as_interrupt
-from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.trackers.follower import CellFollower
-from rllib_lpdm.experiment.trainable import CellTrainable
-from rllib_lpdm.experiment.trials import run_trials
+from rllib_lpdm.grid import resources, signals
+from rllib_lpdm.grid.cell import CellRun
+from rllib_lpdm.grid.progress import Progress
+from rllib_lpdm.grid.queue import TrialWatch
+from rllib_lpdm.grid.resources import REPORTS, report_interval
+from rllib_lpdm.grid.signals import termination_as_interrupt
+from rllib_lpdm.grid.trackers.follower import CellFollower
+from rllib_lpdm.grid.trainable import CellTrainable
+from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.iterations import IterationWriter
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 from tests.experiment.processes import wait_until
 from tests.experiment.traces import progress_of, status, trace
 

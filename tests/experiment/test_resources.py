@@ -2,9 +2,9 @@
 
 import pytest
 
-from rllib_lpdm.experiment.queue import CellQueue
-from rllib_lpdm.experiment.resources import check_resources, resources, usable_cpus
-from rllib_lpdm.experiment.spec import Cell, CellSettings, ExperimentError
+from rllib_lpdm.grid.queue import CellQueue
+from rllib_lpdm.grid.resources import check_resources, resources, usable_cpus
+from rllib_lpdm.schema.experiment import Cell, CellSettings, ExperimentError
 
 
 def cell(**settings):

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from rllib_lpdm.analysis.results import read_results
-from rllib_lpdm.experiment.cell import CellRun, new_record
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.runner import run_experiment
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.analysis.cells import read_results
+from rllib_lpdm.grid.cell import CellRun, new_record
+from rllib_lpdm.grid.run import run_experiment
 from rllib_lpdm.results.checkpoints import newest_checkpoint
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import read_run, write, write_run
 
 pytestmark = pytest.mark.usefixtures("ray_session")

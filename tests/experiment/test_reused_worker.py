@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.trainable import CellTrainable
+from rllib_lpdm.grid.trainable import CellTrainable
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 from tests.algorithms.runs import assert_same_weights, weights
 
 pytestmark = pytest.mark.usefixtures("ray_session")

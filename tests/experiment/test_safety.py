@@ -7,10 +7,10 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from rllib_lpdm.algorithms.settings import PPOSettings
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.spec import PATHS, CellSettings, ExperimentError
 from rllib_lpdm.results.storage import StorageError, results_folder
+from rllib_lpdm.schema.experiment import PATHS, CellSettings, ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.settings import PPOSettings
 from tests.experiment.files import write
 
 GOOD = (

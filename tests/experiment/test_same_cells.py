@@ -3,10 +3,10 @@
 import pytest
 
 from rllib_lpdm import tune
-from rllib_lpdm.analysis.results import read_results
-from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import publish, read_runs
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import write
 
 VARIANTS = {"l1": {}, "l2": {"metric": "l2"}, "slow": {"lr": 1e-4}}

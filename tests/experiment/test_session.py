@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 import ray
+import runs
 
 from rllib_lpdm import benchmark
-from rllib_lpdm.examples import runs
-from rllib_lpdm.experiment import session
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.grid import session
+from rllib_lpdm.schema.experiment import ExperimentError
 from tests.experiment.processes import needs_proc
 
 STARTS = """
 import os, ray
-from rllib_lpdm.experiment import session
-from rllib_lpdm.experiment.session import leave_ray, start_ray
+from rllib_lpdm.grid import session
+from rllib_lpdm.grid.session import leave_ray, start_ray
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 start_ray()
 own = os.path.dirname(ray._private.worker._global_node.get_temp_dir_path())
@@ -30,7 +30,7 @@ leave_ray()
 ABANDONS = """
 import gc, sys, weakref
 import ray
-from rllib_lpdm.experiment import session
+from rllib_lpdm.grid import session
 
 class Cycle:
     def __init__(self):

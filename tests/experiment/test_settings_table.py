@@ -1,7 +1,7 @@
 """The documented settings are those of the schema."""
 
-from rllib_lpdm.experiment.settings_table import settings_table
-from rllib_lpdm.experiment.spec import CellSettings
+from rllib_lpdm.schema.experiment import CellSettings
+from rllib_lpdm.schema.settings_table import settings_table
 from tests.experiment.files import CONFIGS
 
 COLUMNS = 6
@@ -14,7 +14,7 @@ def lines():
 def test_the_table_in_the_documentation_is_the_schemas():
     documented = CONFIGS.parent / "docs" / "settings.md"
     assert documented.read_text(encoding="utf-8") == settings_table(), (
-        "python -m rllib_lpdm.experiment.settings_table > docs/settings.md"
+        "python -m rllib_lpdm.schema.settings_table > docs/settings.md"
     )
 
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import write
 
 LAYERS = (

@@ -12,15 +12,15 @@ import ray
 from upath import UPath
 
 from rllib_lpdm import tune
-from rllib_lpdm.analysis.results import read_results
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.runner import run_experiment
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.analysis.cells import read_results
+from rllib_lpdm.grid.cell import CellRun
+from rllib_lpdm.grid.run import run_experiment
 from rllib_lpdm.results.checkpoints import checkpoints
 from rllib_lpdm.results.record import read_runs
 from rllib_lpdm.results.remote import RemoteCell
 from rllib_lpdm.results.storage import results_folder
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import CONFIGS, read_run, write
 from tests.experiment.processes import family, needs_proc, wait_until
 

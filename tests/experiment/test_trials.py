@@ -13,13 +13,13 @@ from ray.exceptions import RayTaskError
 from ray.tune.execution import class_cache
 from ray.tune.execution.tune_controller import TuneController
 
-from rllib_lpdm.benchmarks.grid import _Stub, grid_of
-from rllib_lpdm.experiment.cell import SupersededError, new_record
-from rllib_lpdm.experiment.progress import Progress
-from rllib_lpdm.experiment.queue import TrialWatch
-from rllib_lpdm.experiment.signals import HANDLED, termination_as_interrupt
-from rllib_lpdm.experiment.trackers.follower import CellFollower
-from rllib_lpdm.experiment.trials import run_trials
+from benchmarks.grid import _Stub, grid_of
+from rllib_lpdm.grid.cell import SupersededError, new_record
+from rllib_lpdm.grid.progress import Progress
+from rllib_lpdm.grid.queue import TrialWatch
+from rllib_lpdm.grid.signals import HANDLED, termination_as_interrupt
+from rllib_lpdm.grid.trackers.follower import CellFollower
+from rllib_lpdm.grid.trials import run_trials
 
 
 class Begun(Progress):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from rllib_lpdm.experiment.loading import PACKAGED, load_experiment
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import PACKAGED, load_experiment
 from tests.experiment.files import CONFIGS, write
 
 # By environment: learning rate, action std and iterations of REINFORCE with and without baseline,

@@ -8,8 +8,8 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.spec import EvaluationError
-from rllib_lpdm.experiment.video import Filmed, frame_rate, has_mp4_encoder, picture, video
+from rllib_lpdm.policies.video import Filmed, frame_rate, has_mp4_encoder, picture, video
+from rllib_lpdm.schema.experiment import EvaluationError
 
 GREY = np.arange(16 * 32).reshape(16, 32) % 200
 COLOUR = np.stack([GREY, 50 + GREY, 255 - GREY], axis=2).astype(np.uint8)

@@ -8,7 +8,7 @@ import gymnasium as gym
 import ray
 from ray import tune
 
-from rllib_lpdm.experiment.trainable import CellTrainable
+from rllib_lpdm.grid.trainable import CellTrainable
 
 
 class Unruly(gym.Wrapper):

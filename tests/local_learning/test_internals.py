@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rllib_lpdm.local_learning import internals
+from rllib_lpdm.local_learning import torch_internals as internals
 
 BACKWARD = {
     "tanh": (torch.tanh, lambda g, z: internals.tanh_backward(g, torch.tanh(z))),

@@ -18,11 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rllib_lpdm
-from rllib_lpdm.local_learning import kernels, matching, neighbour_pairs
+from rllib_lpdm.local_learning import kernels, neighbour_pairs
+from rllib_lpdm.local_learning import pair_matching as matching
 from rllib_lpdm.local_learning.distances import metric_of
-from rllib_lpdm.local_learning.kernels import acting, compilation
-from rllib_lpdm.local_learning.kernels.matching import KernelMatching
-from rllib_lpdm.local_learning.matching import TorchMatching, kernel_for, matching_for
+from rllib_lpdm.local_learning.kernels import compilation
+from rllib_lpdm.local_learning.kernels import forward as acting
+from rllib_lpdm.local_learning.kernels.kernel_matching import KernelMatching
+from rllib_lpdm.local_learning.pair_matching import TorchMatching, kernel_for, matching_for
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
 from tests.local_learning.networks import assert_identical, network
 from tests.local_learning.reference import pairwise_distances

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_lpdm.results.columns import (
+from rllib_lpdm.schema.columns import (
     COLUMNS,
     column,
     columns_table,
@@ -71,9 +71,9 @@ def test_columns_of_layers_are_found_by_the_number_of_the_layer():
 
 def test_the_table_in_the_documentation_is_current():
     assert DOCUMENTED.read_text(encoding="utf-8") == columns_table(), (
-        "python -m rllib_lpdm.results.columns > docs/columns.md"
+        "python -m rllib_lpdm.schema.columns > docs/columns.md"
     )
     printed = subprocess.run(
-        [sys.executable, "-m", "rllib_lpdm.results.columns"], capture_output=True, check=True
+        [sys.executable, "-m", "rllib_lpdm.schema.columns"], capture_output=True, check=True
     )
     assert printed.stdout.decode() == columns_table()

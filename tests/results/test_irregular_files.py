@@ -14,13 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from rllib_lpdm.algorithms.environments import EnvironmentSpec
 from rllib_lpdm.algorithms.preparation import hidden_weights, recorded_observations
-from rllib_lpdm.analysis.results import read_results
-from rllib_lpdm.experiment import cell
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.saved import SavedWeights
-from rllib_lpdm.experiment.spec import EvaluationError, ExperimentError
+from rllib_lpdm.analysis.cells import read_results
+from rllib_lpdm.grid import cell
+from rllib_lpdm.policies.saved import SavedWeights
 from rllib_lpdm.results import layout, published
 from rllib_lpdm.results.checkpoints import packed, read_arrays
 from rllib_lpdm.results.iterations import Follower, IterationWriter
@@ -29,8 +26,11 @@ from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import PublishedError, publish, read_published
 from rllib_lpdm.results.published import read_runs as read_published_runs
 from rllib_lpdm.results.record import RunRecord, read_runs
-from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import read_file
+from rllib_lpdm.schema.environments import EnvironmentSpec
+from rllib_lpdm.schema.experiment import EvaluationError, ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
 from tests.analysis.cells import write_cell
 from tests.experiment.files import write
 from tests.results.test_published import write_cell as write_whole_cell

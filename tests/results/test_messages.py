@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rllib_lpdm.results.messages import counted, figure, listed
+from rllib_lpdm.schema.messages import counted, figure, listed
 
 
 def test_one_is_singular_and_every_other_count_plural():

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_lpdm.analysis.report import analyse
-from rllib_lpdm.analysis.results import read_results
+from rllib_lpdm.analysis.cells import read_results
+from rllib_lpdm.analysis.summary import analyse
 from rllib_lpdm.analysis.tables import markdown
 from rllib_lpdm.publish import main as publish_main
 from rllib_lpdm.report import main as report_main
 from rllib_lpdm.results import published as publishing
 from rllib_lpdm.results.published import PublishedError, publish, read_published
-from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import locked
 from rllib_lpdm.tune import main as tune_main
 from tests.analysis.cells import record

@@ -10,8 +10,7 @@ from pathlib import Path, PosixPath
 import pytest
 from upath import UPath
 
-from rllib_lpdm.experiment.folder import prepared
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.grid.folder import prepared
 from rllib_lpdm.results.storage import (
     StorageError,
     drop_unfinished_files,
@@ -19,6 +18,7 @@ from rllib_lpdm.results.storage import (
     locked,
     write_whole,
 )
+from rllib_lpdm.schema.experiment import ExperimentError
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.search import record
-from rllib_lpdm.experiment.search.generations import Progression
-from rllib_lpdm.experiment.search.run import run_search
-from rllib_lpdm.experiment.search.studies import Search
+from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.searches import outcome as record
+from rllib_lpdm.searches.generations import Progression
+from rllib_lpdm.searches.search_run import run_search
+from rllib_lpdm.searches.studies import Search
 from tests.experiment.files import write
 
 SPACE = {

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.search.choice import Ranked, best, calibrated, choose, ranked
-from rllib_lpdm.experiment.search.section import Calibration, LowerBound
 from rllib_lpdm.results.scores import Measures
+from rllib_lpdm.schema.search_section import Calibration, LowerBound
+from rllib_lpdm.searches.choice import Ranked, best, calibrated, choose, ranked
 
 NAN = float("nan")
 

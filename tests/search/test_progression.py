@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.search.generations import Progression
-from rllib_lpdm.experiment.spec import ExperimentError
-from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.results.search_record import SearchRecord
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.searches.generations import Progression
 from tests.search.cells import end, found, load, peak, played, search_file
 
 HALVING = {"rungs": [0.25, 1.0], "keep": 0.5}

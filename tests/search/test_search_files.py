@@ -8,12 +8,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.search.draws import drawn
-from rllib_lpdm.experiment.search.section import SearchSection
-from rllib_lpdm.experiment.search.space import Dimension
-from rllib_lpdm.experiment.search.studies import Search
-from rllib_lpdm.experiment.spec import ExperimentError
+from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.search_section import SearchSection
+from rllib_lpdm.schema.search_space import Dimension
+from rllib_lpdm.searches.draws import drawn
+from rllib_lpdm.searches.studies import Search
 from tests.experiment.files import CONFIGS
 from tests.experiment.test_fuzz import TREES, fuzzed, outcome
 from tests.search.cells import SECTION, SPACE, load, search_file

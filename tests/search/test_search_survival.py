@@ -8,11 +8,11 @@ import pytest
 import ray
 
 from rllib_lpdm import search, tune
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.search.studies import Search
+from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.results.plan import Plan
-from rllib_lpdm.results.search import SearchRecord
+from rllib_lpdm.results.search_record import SearchRecord
+from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.searches.studies import Search
 from tests.experiment.files import CONFIGS
 from tests.experiment.processes import needs_proc
 from tests.experiment.survival.runs import HERE

@@ -5,8 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-
-from rllib_lpdm.examples import tuner
+import tuner
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 import pytest
 from filelock import FileLock
 
-from rllib_lpdm.experiment.loading import load_experiment
-from rllib_lpdm.experiment.runner import run_experiment
+from rllib_lpdm.grid.run import run_experiment
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import write
 from tests.experiment.survival.runs import CELLS, SETTINGS
 from tests.experiment.traces import trace

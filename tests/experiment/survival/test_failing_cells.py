@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from rllib_lpdm.experiment import runner
-from rllib_lpdm.experiment.cell import CellRun, given_up, new_record, with_failure
-from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.trials import run_trials
+from rllib_lpdm.grid import run as runner
+from rllib_lpdm.grid.cell import CellRun, given_up, new_record, with_failure
+from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.record import RunRecord
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 from tests.experiment import unruly
 from tests.experiment.files import read_run, write
 from tests.experiment.survival.runs import HERE, SETTINGS, run_here

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from rllib_lpdm import tune
-from rllib_lpdm.experiment import signals
+from rllib_lpdm.grid import signals
 from rllib_lpdm.results.iterations import IterationWriter
 from tests.experiment.files import read_run
 from tests.experiment.processes import family, needs_proc, trainers, wait_until

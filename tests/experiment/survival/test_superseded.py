@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.cell import CellRun, SupersededError
-from rllib_lpdm.experiment.loading import load_experiment
+from rllib_lpdm.grid.cell import CellRun, SupersededError
 from rllib_lpdm.results.checkpoints import checkpoints, save_checkpoint
+from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import read_run, write
 from tests.experiment.survival.runs import SETTINGS
 from tests.experiment.traces import contents
@@ -60,7 +60,7 @@ def test_a_process_that_was_believed_lost_while_it_saved_does_not_disturb_its_su
             save_checkpoint(*arguments)
 
     seen = SimpleNamespace()
-    monkeypatch.setattr("rllib_lpdm.experiment.cell.save_checkpoint", save_slowly)
+    monkeypatch.setattr("rllib_lpdm.grid.cell.save_checkpoint", save_slowly)
     with pytest.raises(SupersededError):
         lost.step()
     lost.close()

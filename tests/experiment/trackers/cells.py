@@ -4,7 +4,7 @@ import csv
 import statistics
 import time
 
-from rllib_lpdm.results.columns import metric_name
+from rllib_lpdm.schema.columns import metric_name
 from tests.experiment.files import write_run
 
 HEADER = (

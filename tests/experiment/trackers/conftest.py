@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rllib_lpdm.experiment.trackers import wandb as tracker_module
+from rllib_lpdm.grid.trackers import wandb as tracker_module
 from tests.experiment.trackers.server import Server
 
 KEY = "0123456789abcdef" * 2 + "fedcba98"

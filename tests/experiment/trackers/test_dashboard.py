@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from rllib_lpdm.experiment import dashboard as module_of_the_command
-from rllib_lpdm.experiment.trackers import dashboard
-from rllib_lpdm.results.columns import COLUMNS
+from rllib_lpdm.grid import dashboard as module_of_the_command
+from rllib_lpdm.grid.trackers import workspace as dashboard
+from rllib_lpdm.schema.columns import COLUMNS
 
 ARGUMENTS = ["someone", "--environments", "Hopper-v4", "CartPole-v1"]
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from rllib_lpdm.experiment.trackers import Tracker
-from rllib_lpdm.experiment.trackers.follower import CellFollower, Service
+from rllib_lpdm.grid.trackers import Tracker
+from rllib_lpdm.grid.trackers.follower import CellFollower, Service
 from rllib_lpdm.results.record import RunRecord
 from tests.experiment.files import write_run
 from tests.experiment.trackers.cells import HEADER, append, cut_back, line, make_cell, rows_of
@@ -194,7 +194,7 @@ def test_nobody_waits_for_a_slow_tracker(tmp_path, monkeypatch, capfd):
     cell = make_cell(tmp_path)
     append(cell, 1, 5)
     monkeypatch.setattr(Note, "rows", lambda self, rows: time.sleep(0.5))
-    monkeypatch.setattr("rllib_lpdm.experiment.trackers.follower.CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("rllib_lpdm.grid.trackers.follower.CLOSE_TIMEOUT", 0.01)
     follower = CellFollower(Notes())
     started = time.perf_counter()
     for _ in range(1000):

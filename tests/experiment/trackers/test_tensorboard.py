@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.trackers.tensorboard import TensorBoard
-from rllib_lpdm.results.columns import COLUMNS, MATCHING, metric_name
+from rllib_lpdm.grid.cell import CellRun
+from rllib_lpdm.grid.trackers.tensorboard import TensorBoard
 from rllib_lpdm.results.storage import results_folder
+from rllib_lpdm.schema.columns import COLUMNS, MATCHING, metric_name
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from rllib_lpdm.experiment.cell import CellRun
-from rllib_lpdm.experiment.spec import Cell, CellSettings
-from rllib_lpdm.experiment.trackers import TRACKERS, Tracker, trackers_of
+from rllib_lpdm.grid.cell import CellRun
+from rllib_lpdm.grid.trackers import TRACKERS, Tracker, trackers_of
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 
 SETTINGS = CellSettings(
     hidden_sizes=(4,), iterations=4, iterations_per_report=1, checkpoint_interval=2

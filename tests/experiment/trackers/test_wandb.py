@@ -12,8 +12,8 @@ import threading
 import numpy as np
 import pytest
 
-from rllib_lpdm.experiment.trackers import wandb as tracker_module
-from rllib_lpdm.experiment.trackers.wandb import wandb_follower
+from rllib_lpdm.grid.trackers import wandb as tracker_module
+from rllib_lpdm.grid.trackers.wandb import wandb_follower
 from rllib_lpdm.results.layout import checkpoint_name
 from rllib_lpdm.results.record import RunRecord
 from tests.experiment.trackers.cells import (
@@ -173,7 +173,7 @@ def test_a_process_killed_while_it_logs_leaves_whole_rows_and_a_restart_all_of_t
     append(cell, 1, 400)
     program = f"""
         import itertools, pathlib
-        from rllib_lpdm.experiment.trackers.wandb import wandb_follower
+        from rllib_lpdm.grid.trackers.wandb import wandb_follower
         cell = pathlib.Path({str(cell)!r})
         text = (cell / "iterations.csv").read_text().splitlines(keepends=True)
         (cell / "iterations.csv").write_text("")

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from rllib_lpdm.experiment.spec import ExperimentError
-from rllib_lpdm.experiment.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.grid.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.schema.experiment import ExperimentError
 from tests.experiment.trackers.conftest import KEY
 
 pytestmark = pytest.mark.usefixtures("no_account", "client")

@@ -1,0 +1,190 @@
+"""A trained policy from its cell's folder alone: its returns, and a video of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rllib_lpdm.algorithms.episodes import Episode
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.grid.cell import algorithm_config
+from rllib_lpdm.grid.provenance import provenance
+from rllib_lpdm.policies.saved import CheckpointName, SavedWeights
+from rllib_lpdm.policies.video import Filmed, frame_rate, gl_setting, headless, video
+from rllib_lpdm.results.layout import RUN_FILE
+from rllib_lpdm.schema.experiment import EvaluationError
+from rllib_lpdm.schema.messages import one_line, shown
+
+COMPARED = ("gymnasium", "mujoco", "numpy", "torch")  # what the numbers depend on
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes of a trained policy that takes its most probable actions.
+
+    Attributes:
+        policy: what was evaluated.
+        seed: of the evaluation; the same seed begins the same episodes.
+        returns: (episodes,) float64 sums of the environment's rewards, not discounted.
+        lengths: (episodes,) int64 environment steps.
+    """
+
+    policy: "SavedPolicy"
+    seed: int
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+    @property
+    def mean(self) -> float:
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (ddof=1); None for one episode."""
+        return float(self.returns.std(ddof=1)) if len(self.returns) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        cell = self.policy.cell
+        return {
+            "cell": cell.name,
+            "environment": cell.environment,
+            "algorithm": cell.algorithm,
+            "method": cell.method,
+            "variant": cell.variant,
+            "seed": cell.seed,
+            "status": self.policy.status,
+            "checkpoint": self.policy.checkpoint,
+            "iteration": self.policy.iteration,
+            "evaluation_seed": self.seed,
+            "episodes": [
+                {"return": value, "length": length}
+                for value, length in zip(self.returns.tolist(), self.lengths.tolist(), strict=True)
+            ],
+            "mean": self.mean,
+            "std": self.std,
+            "versions": {"then": self.policy.versions, "now": provenance()["versions"]},
+        }
+
+
+class SavedPolicy(SavedWeights):
+    """A policy as a checkpoint holds it, which can act."""
+
+    def evaluate(self, episodes: int = 20, seed: int = 0) -> Evaluation:
+        """Plays whole episodes; arguments and errors as for :func:`evaluate`."""
+        if episodes < 1:
+            raise EvaluationError(f"episodes={episodes}: must be at least 1")
+        with self.runner(seed) as runner:
+            played = runner.sample(num_episodes=episodes)
+        return Evaluation(
+            self,
+            seed,
+            np.array([episode.total_reward() for episode in played]),
+            np.array([len(episode) for episode in played], np.int64),
+        )
+
+    def film(self, file: Path, seed: int = 0) -> Episode:
+        """Plays the first episode of :meth:`evaluate` again and writes a video of it.
+
+        An MP4 has a frame for the start and one for every step. A GIF has at most 50 frames a
+        second of the environment's time, so every second or third of them where there are more.
+        Grey frames, floats and channels first are converted, and all frames get the first one's
+        size.
+
+        Args:
+            file: where to; ends in ``.mp4`` or ``.gif``. It appears when it is whole.
+            seed: of the evaluation.
+
+        Returns:
+            The episode.
+
+        Raises:
+            EvaluationError: the environment cannot be drawn here, there is no encoder, or the file
+                cannot be written.
+        """
+        with (
+            self.runner(seed, render_mode="rgb_array") as runner,
+            headless(runner.env),
+            video(file, frame_rate(runner.env)) as add,
+        ):
+            runner.env = Filmed(runner.env, add)
+            (episode,) = runner.sample(num_episodes=1)
+        return episode
+
+    def changed_versions(self) -> list[str]:
+        """Packages, with both versions, that are not those of the training."""
+        now = provenance()["versions"]
+        return [
+            f"{name} {shown(self.versions[name])} then, {shown(now[name])} now"
+            for name in COMPARED
+            if name in self.versions and self.versions[name] != now[name]
+        ]
+
+    @contextmanager
+    def runner(self, seed: int, **env_config: Any) -> Iterator[EpisodeRunner]:
+        """A runner that acts with these weights."""
+        if not 0 <= seed < 2**32:
+            raise EvaluationError(f"seed={seed}: must be at least 0 and below 2**32")
+        config = algorithm_config(self.cell).env_runners(num_env_runners=0).debugging(seed=seed)
+        config.learners(num_learners=0)
+        config.environment(env_config=config.env_config | env_config)
+        try:
+            config.validate()
+            runner = EpisodeRunner(config=config)
+        except Exception as error:  # an environment may raise anything
+            mujoco = "mujoco" in str(gym.registry[self.cell.maker.spec.id].entry_point)
+            raise EvaluationError(
+                f"{self.cell.name} cannot be set up here: {one_line(error)}"
+                f"{gl_setting() if mujoco else ''}"
+            ) from error
+        try:
+            spec = config.get_rl_module_spec(env=runner.env, spaces=runner.get_spaces())
+            runner.module = spec.build()
+            self._load(runner.module)
+            yield runner
+        finally:
+            runner.stop()
+
+    def _load(self, module: torch.nn.Module) -> None:
+        expected = module.state_dict()
+        for name in sorted(expected.keys() | self.weights.keys()):
+            if name not in self.weights:
+                fault = "is missing"
+            elif name not in expected:
+                fault = f"is no parameter of the network that {RUN_FILE} describes"
+            elif self.weights[name].shape != expected[name].shape:
+                fault = (
+                    f"has the shape {self.weights[name].shape}, but {tuple(expected[name].shape)} "
+                    f"in the network that {RUN_FILE} describes"
+                )
+            else:
+                continue
+            raise EvaluationError(f"{self.source}: {shown(name)} {fault}")
+        module.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
+
+
+def evaluate(
+    folder: str | Path, episodes: int = 20, checkpoint: CheckpointName = "best", seed: int = 0
+) -> Evaluation:
+    """Plays episodes with a cell's trained policy, which takes its most probable actions.
+
+    Ray is not started, and the folder may have been moved or copied, or may still be trained.
+
+    Args:
+        folder: the cell's folder.
+        episodes: how many, at least 1.
+        checkpoint: "best", of the highest smoothed return in training, or "last".
+        seed: 0 <= seed < 2**32; episode k starts the same for the same seed, whatever the policy
+            and however many episodes are played.
+
+    Raises:
+        EvaluationError: the folder is none of a cell, has no checkpoint yet or is damaged; its
+            environment is not registered or cannot be made here.
+    """
+    return SavedPolicy.load(folder, checkpoint).evaluate(episodes, seed)

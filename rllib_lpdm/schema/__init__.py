@@ -1,0 +1,1 @@
+"""What may be written in a file, checked once. This package loads neither Ray nor torch."""
