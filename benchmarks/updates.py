@@ -13,7 +13,7 @@ from rllib_lpdm.algorithms.learner import LocalLearner
 from rllib_lpdm.algorithms.ppo import clipped_loss
 from rllib_lpdm.algorithms.rollouts import create_environment
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.local_learning import LayerAdam, LocalMLP, clipped_step
+from rllib_lpdm.local_learning import LayerAdam, LocalMLP
 from rllib_lpdm.methods import METHODS
 from rllib_lpdm.methods.method import Batch
 
@@ -109,7 +109,7 @@ class _HiddenLayers:
         features = self._network(self._observations)
         gradients = torch.autograd.grad(features, self._parameters, self._output_gradient)
         with torch.no_grad():
-            clipped_step(self._optimizer, list(gradients), 0.5)
+            self._optimizer.clipped(list(gradients), 0.5)
 
 
 class _PPOUpdate:
@@ -173,7 +173,7 @@ def _peak_memory(method: str, depth: int) -> float:
         def update() -> Any:
             gradients = torch.autograd.grad(network(observations), parameters, output_gradient)
             with torch.no_grad():
-                clipped_step(optimizer, list(gradients), 0.5)
+                optimizer.clipped(list(gradients), 0.5)
 
     else:
         optimizers = [LayerAdam(layer.parameters(), lr=1e-3) for layer in network.layers]

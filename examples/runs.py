@@ -10,8 +10,7 @@ from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.cli import complain
 from rllib_lpdm.grid.session import start_ray
-from rllib_lpdm.schema.experiment import ExperimentError
-from rllib_lpdm.schema.messages import counted
+from rllib_lpdm.schema.messages import UserError, counted
 
 
 def start(description: str | None) -> None:
@@ -26,7 +25,7 @@ def start(description: str | None) -> None:
     argparse.ArgumentParser(description=description, formatter_class=formatter).parse_args()
     try:
         start_ray(num_cpus=1)
-    except ExperimentError as error:
+    except UserError as error:
         raise SystemExit(complain(error, 2)) from None
 
 

@@ -3,6 +3,8 @@
 The benchmarks are the folder ``benchmarks`` of a checkout; an installed wheel has none.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 import json
@@ -14,8 +16,7 @@ from typing import TYPE_CHECKING
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.grid.session import leave_ray, start_ray
-from rllib_lpdm.schema.experiment import ExperimentError
-from rllib_lpdm.schema.messages import figure, unknown_name
+from rllib_lpdm.schema.messages import UserError, figure, unknown_name
 
 if TYPE_CHECKING:
     from benchmarks import Row
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     try:
         start_ray(num_cpus=1)
-    except ExperimentError as error:
+    except UserError as error:
         return complain(error, 2)
     rows: list[Row] = []
     print(HEADER, flush=True)

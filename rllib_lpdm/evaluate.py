@@ -3,15 +3,15 @@
 import argparse
 import json
 import sys
+import types
 from pathlib import Path
 
 from rllib_lpdm.cli import add_import_option, complain, end, positive, program
 from rllib_lpdm.policies.command import begin
-from rllib_lpdm.policies.evaluation import Evaluation, SavedPolicy
+from rllib_lpdm.policies.evaluation import Evaluation, SavedPolicy, evaluate
 from rllib_lpdm.policies.saved import CHECKPOINT_NAMES
 from rllib_lpdm.policies.video import VIDEO_SUFFIXES, has_mp4_encoder
-from rllib_lpdm.schema.experiment import EvaluationError
-from rllib_lpdm.schema.messages import counted
+from rllib_lpdm.schema.messages import UserError, counted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         if changed:
             print(f"note: trained with other versions: {'; '.join(changed)}", file=sys.stderr)
         evaluation = policy.evaluate(options.episodes, options.seed)
-    except EvaluationError as error:
+    except UserError as error:
         return complain(error, 2)
     print(_table(evaluation), flush=True)
     status = 0
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             episode = policy.film(file, options.seed)
             print(f"{file}: episode 1, return {episode.total_reward():.2f}, length {len(episode)}")
-        except EvaluationError as error:
+        except UserError as error:
             status = complain(error, 1)
     return status
 
@@ -111,6 +111,14 @@ def _video(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"must end in {' or '.join(VIDEO_SUFFIXES)}")
     return file
 
+
+class _Module(types.ModuleType):
+    """This module can be called, as the public name ``rllib_lpdm.evaluate`` is a function."""
+
+    __call__ = staticmethod(evaluate)
+
+
+sys.modules[__name__].__class__ = _Module
 
 if __name__ == "__main__":
     end(main())

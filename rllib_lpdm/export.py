@@ -18,8 +18,7 @@ from rllib_lpdm.policies.evaluation import SavedPolicy
 from rllib_lpdm.policies.onnx import export_onnx
 from rllib_lpdm.policies.saved import CHECKPOINT_NAMES
 from rllib_lpdm.results.storage import given_folder
-from rllib_lpdm.schema.experiment import EvaluationError
-from rllib_lpdm.schema.messages import counted, one_line
+from rllib_lpdm.schema.messages import UserError, counted, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,7 +70,7 @@ def _export_cell(options: argparse.Namespace) -> int:
             licence=options.licence,
             film=not options.no_video,
         )
-    except EvaluationError as error:
+    except UserError as error:
         return complain(error, 2)
     score = exported.evaluation
     print(

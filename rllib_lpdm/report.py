@@ -12,12 +12,13 @@ from pathlib import Path
 from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.published_distances import distances, distances_text
-from rllib_lpdm.analysis.summary import ReportError, analyse
+from rllib_lpdm.analysis.summary import analyse
 from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
-from rllib_lpdm.results.paper import FLOORS, read_table
-from rllib_lpdm.results.storage import StorageError, given_folder, is_remote
-from rllib_lpdm.schema.messages import counted, no_folder, one_line
+from rllib_lpdm.results.paper import read_table
+from rllib_lpdm.results.storage import given_folder, is_remote
+from rllib_lpdm.schema.messages import UserError, counted, no_folder, one_line
+from rllib_lpdm.schema.search_section import FLOORS
 
 SHOWN = 10  # notes on the terminal; the page has all
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _distances(options) if options.distances else _report(options)
-    except (ReportError, StorageError) as error:
+    except UserError as error:
         return complain(error, 2)
     except OSError as error:
         return complain(f"{' '.join(options.results)} cannot be read ({error.strerror})", 2)
@@ -39,11 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     if len(options.results) > 1 or options.published or options.floor is not None:
-        raise ReportError("several folders, --published and --floor go with --distances")
+        raise UserError("several folders, --published and --floor go with --distances")
     (results,) = options.results
     report = analyse(_folder(results), options.baseline, options.paper)
     if options.output is None and "://" in results:
-        raise ReportError(f"{results}: say with --output where the report goes")
+        raise UserError(f"{results}: say with --output where the report goes")
     page = write(report, options.output or Path(results) / REPORT_FOLDER)
     _say([*filter(None, [report.caution]), *report.notes])
     cells, missing = len(report.results.cells), len(report.results.missing)
@@ -55,22 +56,22 @@ def _report(options: argparse.Namespace) -> int:
 def _distances(options: argparse.Namespace) -> int:
     floor = FLOORS["max_score"] if options.floor is None else options.floor
     if not 0 < floor < math.inf:
-        raise ReportError(f"--floor: {floor:g} percent; give a number above 0")
+        raise UserError(f"--floor: {floor:g} percent; give a number above 0")
     try:
         table = read_table(options.published) if options.published else None
     except ValueError as error:
-        raise ReportError(str(error)) from None
+        raise UserError(str(error)) from None
     read = {}
     for name in options.results:
         folder = _folder(name)
         if not folder.is_dir():
-            raise ReportError(no_folder(folder))
+            raise UserError(no_folder(folder))
         read[name] = read_results(folder, lambda column: False)
     _say([f"{name}: {note}" for name, results in read.items() for note in results.notes])
     found = distances(read, table, floor)
     if not any(distance for places in found.values() for distance in places.values()):
         which = options.published or "the paper's table"
-        raise ReportError(f"{which} has no number for any finished run in {', '.join(read)}")
+        raise UserError(f"{which} has no number for any finished run in {', '.join(read)}")
     print(distances_text(found))
     return 0
 

@@ -12,11 +12,9 @@ from rllib_lpdm.grid.preflight import check_environments, check_networks
 from rllib_lpdm.grid.run import Outcome
 from rllib_lpdm.grid.trackers.wandb_mode import resolve_mode
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
-from rllib_lpdm.results.record import RecordError
-from rllib_lpdm.results.storage import StorageError, results_folder
-from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.results.storage import results_folder
 from rllib_lpdm.schema.loading import load_experiment
-from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.schema.messages import UserError, one_line
 from rllib_lpdm.searches.asking import check_optuna
 from rllib_lpdm.searches.generations import Progression
 from rllib_lpdm.searches.outcome import sentence
@@ -36,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = cells_parser("search", __doc__).parse_args(arguments)
     try:
         return _search(options)
-    except (ExperimentError, RecordError, StorageError) as error:
+    except UserError as error:
         return complain(error, 2)
     except KeyboardInterrupt:
         print(f"\ninterrupted; to go on:\n  {resume_line('search', options)}", file=sys.stderr)

@@ -26,11 +26,10 @@ from rllib_lpdm.grid.trackers.wandb_mode import MODES, resolve_mode
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import read_runs
-from rllib_lpdm.results.record import RecordError
-from rllib_lpdm.results.storage import StorageError, is_remote, results_folder
-from rllib_lpdm.schema.experiment import Cell, ExperimentError
+from rllib_lpdm.results.storage import is_remote, results_folder
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.loading import load_experiment
-from rllib_lpdm.schema.messages import counted, listed, one_line
+from rllib_lpdm.schema.messages import UserError, counted, listed, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _tune(options)
-    except (ExperimentError, RecordError, StorageError) as error:
+    except UserError as error:
         return complain(error, 2)
     except KeyboardInterrupt:
         print(f"\ninterrupted; to go on:\n  {resume_line('tune', options)}", file=sys.stderr)
@@ -56,7 +55,7 @@ def _tune(options: argparse.Namespace) -> int:
         without = frozenset().union(*map(_published, options.without))
         experiment = replace(experiment, without=without)
     if experiment.search:
-        raise ExperimentError(
+        raise UserError(
             f"{options.file}: has a search: {program('search')} {options.file} runs it, and writes "
             "an experiment file with what it finds"
         )
@@ -157,7 +156,7 @@ def _published(folder: Path) -> frozenset[str]:
     try:
         return frozenset(read_runs(folder))
     except OSError as error:
-        raise ExperimentError(
+        raise UserError(
             f"--without {folder}: no published cells there ({one_line(error)}); name a folder that "
             f"{program('publish')} has made"
         ) from None

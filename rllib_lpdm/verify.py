@@ -12,9 +12,8 @@ from rllib_lpdm.policies.rerun import (
     ray_for,
     recorded_cells,
 )
-from rllib_lpdm.results.storage import StorageError, given_folder
-from rllib_lpdm.schema.experiment import EvaluationError, ExperimentError
-from rllib_lpdm.schema.messages import counted, one_line
+from rllib_lpdm.results.storage import given_folder
+from rllib_lpdm.schema.messages import UserError, counted, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         begin(options.imports)
         recorded, faults = recorded_cells(given_folder(options.folder))
-    except (EvaluationError, StorageError) as error:
+    except UserError as error:
         return complain(error, 2)
     except OSError as error:
         return complain(f"{options.folder} cannot be read ({one_line(error)})", 2)
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     for one in recorded:
         try:
             cells.append(Again.of(one, options.iterations, options.imports))
-        except EvaluationError as error:
+        except UserError as error:
             failed += 1
             complain(error, 1)
     if not cells:
@@ -50,10 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
             for again in cells:
                 try:
                     done.append(_verified(again, options.tolerance))
-                except EvaluationError as error:
+                except UserError as error:
                     failed += 1
                     complain(error, 1)
-    except ExperimentError as error:
+    except UserError as error:
         return complain(error, 2)
     bad = failed + sum(not verification.holds(options.tolerance) for verification in done)
     if len(done) + failed > 1:

@@ -1,20 +1,32 @@
 """Imports point down: every part of the package knows only those below it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rllib_lpdm"
-PARTS = {"results", "local_learning", "methods", "algorithms", "experiment", "analysis"}
-# Of each part, what it must not import: parts of this package, and others' packages.
-FORBIDDEN = {
-    "results": PARTS | {"ray", "torch", "gymnasium"},
-    "local_learning": PARTS | {"ray", "gymnasium"},
-    "methods": {"algorithms", "experiment", "analysis", "ray", "gymnasium"},
-    "algorithms": {"experiment", "analysis"},
-    "experiment": {"analysis"},
-    "analysis": {"methods", "algorithms", "experiment", "local_learning", "ray", "torch"},
+# Every part, with the parts that it may import; and packages of others that it must not import.
+BELOW = {
+    "schema": set(),
+    "results": {"schema"},
+    "local_learning": {"schema"},
+    "methods": {"schema", "local_learning"},
+    "algorithms": {"schema", "results", "local_learning", "methods"},
+    "grid": {"schema", "results", "local_learning", "methods", "algorithms"},
+    "searches": {"schema", "results", "grid"},
+    "policies": {"schema", "results", "local_learning", "methods", "algorithms", "grid"},
+    "analysis": {"schema", "results"},
+}
+PARTS = set(BELOW)
+STRANGERS = {
+    "schema": {"ray", "torch"},
+    "results": {"ray", "torch", "gymnasium"},
+    "local_learning": {"ray", "gymnasium"},
+    "methods": {"ray", "gymnasium"},
+    "analysis": {"ray", "torch", "gymnasium"},
 }
 TOP = {path.stem for path in PACKAGE.iterdir() if path.name != "__init__.py"} - PARTS
 
@@ -38,12 +50,23 @@ def imported(file):
     return within, others
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
+@pytest.mark.parametrize("part", BELOW)
 def test_a_part_imports_nothing_from_above_or_beside_it(part):
-    forbidden = (FORBIDDEN[part] | TOP) - {part}
+    forbidden = (PARTS | TOP | STRANGERS.get(part, set())) - BELOW[part] - {part}
     for file in (PACKAGE / part).rglob("*.py"):
         within, others = imported(file)
         assert not (within | others) & forbidden, file.relative_to(PACKAGE)
+
+
+def imports_at_once(module):
+    """Packages that are loaded where a module is imported."""
+    code = f"import {module}, sys; print(*sys.modules)"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+@pytest.mark.parametrize("module", ["rllib_lpdm.schema.loading", "rllib_lpdm.analysis.summary"])
+def test_what_reads_files_loads_neither_ray_nor_torch(module):
+    assert not imports_at_once(module) & {"ray", "torch", "numba"}
 
 
 def module_of(file):
@@ -73,3 +96,8 @@ def test_no_file_uses_one_that_uses_it_in_turn_not_even_for_its_types():
         uses[module] = within - {module, PACKAGE.name}
     assert not circle(uses)
     assert circle(uses | {"rllib_lpdm.methods.method": {"rllib_lpdm.algorithms.learner"}})
+
+
+def test_no_two_files_of_the_package_have_one_name():
+    names = [path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    assert [name for name in set(names) if names.count(name) > 1] == []

@@ -1,9 +1,7 @@
-"""What docs/extending.md adds is one file and one entry each, and a grid runs with all of it."""
+"""The files of docs/extending.md are all that a grid needs, and none is in the package."""
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 
@@ -15,32 +13,18 @@ from tests.test_docs import BLOCK, DOCS, ROOT
 BLOCKS = BLOCK.findall((DOCS / "extending.md").read_text(encoding="utf-8"))
 
 
-def add(root, block):
-    """Writes a block of the page to where its first line says: a file, or an entry of a table."""
-    place, _, content = block.removeprefix("# ").partition("\n")
-    name, _, table = place.partition(": ")
-    if not table:
-        (root / name).write_text(content, encoding="utf-8")
-        return
-    imported, entry = content.split("\n\n")
-    text = (root / name).read_text(encoding="utf-8")
-    text, found = re.subn(rf"^({table}\b.*= \{{\n)", rf"\g<1>{entry}", text, flags=re.M)
-    assert found == 1
-    text = re.sub(r"^from rllib_lpdm", f"{imported}\nfrom rllib_lpdm", text, count=1, flags=re.M)
-    (root / name).write_text(text, encoding="utf-8")
-
-
 @pytest.mark.slow
 def test_what_the_page_adds_is_all_that_a_grid_needs(tmp_path, ray_session):
-    shutil.copytree(ROOT / "rllib_lpdm", tmp_path / "rllib_lpdm")
+    names = []
     for language, block in BLOCKS:
         if language in ("py", "yaml"):
-            add(tmp_path, block)
-
-    imports = ["--import", "walks", "--import", "lines", "--import", "unit_rows"]
+            name, _, content = block.removeprefix("# ").partition("\n")
+            (tmp_path / name).write_text(content, encoding="utf-8")
+            names.append(name)
+    imports = [w for name in names if name.endswith(".py") for w in ("--import", name[:-3])]
     quietly = ["--set", "in_process=true", "--wandb", "disabled"]
     address = ray.get_runtime_context().gcs_address  # spares another Ray
-    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ["PYTHONPATH"]])
     program = f"""
 from rllib_lpdm import report, tune
 

@@ -18,8 +18,8 @@ from rllib_lpdm.algorithms.ray_internals import (
     stay_silent_on_the_api_stack,
 )
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
-from rllib_lpdm.methods import METHODS, own_methods, register_method
 from rllib_lpdm.schema.messages import fault, unknown_name
+from rllib_lpdm.schema.registry import METHODS, REGISTRIES
 from rllib_lpdm.schema.settings import Settings, unknown_setting
 
 WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, without effect here
@@ -49,10 +49,11 @@ class LocalConfig(AlgorithmConfig):
         self.clip_actions = True
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Makes methods from outside this package known to the process that a config reaches."""
+        """Makes what the user has registered known to the process that a config reaches."""
         self.__dict__.update(state)
-        for name, method in state.get("_own_methods", {}).items():
-            register_method(name, method)
+        for registry, added in zip(REGISTRIES, state.get("_registered", ()), strict=False):
+            for name, entry in added.items():
+                registry.register(name, entry)
 
     @property
     def has_value_head(self) -> bool:
@@ -83,7 +84,7 @@ class LocalConfig(AlgorithmConfig):
         super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])
-        self._own_methods = own_methods()
+        self._registered = [dict(registry.added) for registry in REGISTRIES]
         searched = self._searched(own)
         if "method" not in searched:
             self._check_method()

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rllib_lpdm.local_learning.black_boxes import BLACK_BOXES
-from rllib_lpdm.local_learning.distances import METRICS, MetricLike
+from rllib_lpdm.local_learning.distances import MetricLike
+from rllib_lpdm.schema.registry import BLACK_BOXES, METRICS
 
 
 def metric_function(name: str) -> MetricLike:

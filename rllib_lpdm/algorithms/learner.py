@@ -23,7 +23,7 @@ from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.local_learning import LayerAdam, RunningMaximum
 from rllib_lpdm.local_learning.kernels import compile_kernels
-from rllib_lpdm.local_learning.shards import Shards, WholeBatch
+from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards, WholeBatch
 from rllib_lpdm.methods import METHODS
 from rllib_lpdm.methods.method import Batch, Method
 
@@ -94,6 +94,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
             self.config,
             self.local_loss,
             lambda index: stream(self.config.seed, Purpose.FEEDBACK, index=index),
+            WHOLE_BATCH,
         )
         for name, optimizer in self.optimizers.items():
             self.register_optimizer(
@@ -195,7 +196,8 @@ class LocalLearner(OneModuleLearner, abc.ABC):
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One step of every layer that the method trains, and its metrics."""
-        return self.method.update(batch)
+        with torch.inference_mode(not self.method.backpropagates):  # dispatches faster than no_grad
+            return self.method.update(batch)
 
     def tensor(self, array: Array) -> Tensor:
         """An array on the learner's device."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
@@ -16,9 +17,10 @@ from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import is_published, read_published
 from rllib_lpdm.results.record import RecordError, RunRecord
 from rllib_lpdm.results.scores import Floats, finite
-from rllib_lpdm.results.storage import read_file
-from rllib_lpdm.schema.messages import figure, one_line
+from rllib_lpdm.results.storage import given_folder, read_file
+from rllib_lpdm.schema.messages import UserError, figure, one_line
 
+OF_RUN = ("environment", "algorithm", "method", "variant", "seed")
 MOST_CROSSED = 20  # combinations for every cell that is there, where no plan is
 
 
@@ -117,6 +119,35 @@ def read_results(folder: Path, wanted: Callable[[str], bool] = lambda column: Tr
     found = _in_order(_with_same(folder, [cell for _, cell in cells.values()]))
     missing, note = _missing(folder, found)
     return Results(folder.name, found, missing, notes + note)
+
+
+def load_iterations(folder: str | Path) -> pd.DataFrame:
+    """Returns the iterations of all cells of an experiment's folder, a row for each.
+
+    Args:
+        folder: an experiment's folder or a published one; may be a URL.
+
+    Returns:
+        ``environment``, ``algorithm``, ``method``, ``variant`` (empty without variants), ``seed``
+        and ``iteration`` (from 1), then the columns of ``iterations.csv``; NaN where a cell has
+        no such column.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        UserError: no cell in it has finished an iteration.
+    """
+    results = read_results(given_folder(str(folder)))
+    if not results.cells:
+        raise UserError(f"{folder} holds no cell that has finished an iteration")
+    tables = []
+    for cell in results.cells:
+        run, table = cell.run, pd.DataFrame(cell.columns)
+        names = (run.environment, run.algorithm, run.method, run.variant or "", run.seed)
+        for place, (name, value) in enumerate(zip(OF_RUN, names, strict=True)):
+            table.insert(place, name, value)
+        table["iteration"] = range(1, len(table) + 1)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _published(folder: Path) -> Results:

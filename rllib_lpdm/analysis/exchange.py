@@ -12,10 +12,10 @@ import numpy as np
 from rllib_lpdm.analysis.aggregates import Scores, normalised_scores
 from rllib_lpdm.analysis.cells import Results, Series
 from rllib_lpdm.analysis.groups import Group, Groups, Place, grouped
-from rllib_lpdm.analysis.summary import ReportError
 from rllib_lpdm.results.checkpoints import packed
 from rllib_lpdm.results.scores import Floats, max_score, smoothed
 from rllib_lpdm.results.storage import write_whole
+from rllib_lpdm.schema.messages import UserError
 
 SUITE = "gymnasium"  # what marl-eval calls the environment; ours are its tasks
 POINTS = 100  # of a run's curve, at most
@@ -45,7 +45,7 @@ class Comparison:
         """The largest such comparison of an experiment's finished runs.
 
         Raises:
-            ReportError: no environment has runs of all methods by one and the same seed.
+            UserError: no environment has runs of all methods by one and the same seed.
         """
         groups = grouped([cell for cell in results.cells if cell.finished])
         methods: dict[str, tuple[str, Series]] = {}
@@ -69,17 +69,13 @@ class Comparison:
             if names
         ]
         if not tasks:
-            raise ReportError(
-                f"{results.name} has no environment with finished runs of all methods"
-            )
+            raise UserError(f"{results.name} has no environment with finished runs of all methods")
         seeds: dict[str, list[int]] = {}
         for name, (algorithm, series) in methods.items():
             of_tasks = [_seeds(groups[Place(task, algorithm)][series]) for task in tasks]
             seeds[name] = sorted(set.intersection(*map(set, of_tasks)))
             if not seeds[name]:
-                raise ReportError(
-                    f"{name} has no seed that is finished on all of {', '.join(tasks)}"
-                )
+                raise UserError(f"{name} has no seed that is finished on all of {', '.join(tasks)}")
             if any(len(found) > len(seeds[name]) for found in of_tasks):
                 notes.append(
                     f"{name}: seeds that are not finished on every environment are left out"
@@ -180,7 +176,7 @@ def write_scores(results: Results, out: Path) -> tuple[list[Path], list[str]]:
 
     Raises:
         OSError: the folder cannot be written.
-        ReportError: the runs fill no matrix.
+        UserError: the runs fill no matrix.
     """
     comparison = Comparison.of(results)
     out.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from rllib_lpdm.analysis.figures import (
 from rllib_lpdm.analysis.page import CURVES, render_page
 from rllib_lpdm.analysis.search_figures import search_pictures
 from rllib_lpdm.analysis.search_tables import gain_records, sensitivity_records, study_records
-from rllib_lpdm.analysis.summary import APPENDICES, Report, ReportError
+from rllib_lpdm.analysis.summary import APPENDICES, Report
 from rllib_lpdm.analysis.tables import (
     Record,
     aggregate_records,
@@ -25,6 +25,7 @@ from rllib_lpdm.analysis.tables import (
     speed_records,
 )
 from rllib_lpdm.results.storage import write_whole
+from rllib_lpdm.schema.messages import UserError
 
 
 def write(report: Report, output: Path) -> Path:
@@ -39,10 +40,10 @@ def write(report: Report, output: Path) -> Path:
         The page.
 
     Raises:
-        ReportError: the folder cannot be written, or is a link.
+        UserError: the folder cannot be written, or is a link.
     """
     if output.is_symlink():
-        raise ReportError(
+        raise UserError(
             f"{output} is a link, and a report does not write through one; delete it, or choose "
             "another folder with --output"
         )
@@ -54,7 +55,7 @@ def write(report: Report, output: Path) -> Path:
         pictures = _pictures(report, output / "figures")
         write_whole(page, render_page(report, pictures).encode())
     except OSError as error:
-        raise ReportError(
+        raise UserError(
             f"{output} cannot be written ({error.strerror or error}); choose another folder with "
             "--output"
         ) from None

@@ -10,10 +10,10 @@ from typing import Any
 
 from rllib_lpdm.analysis.cells import CellResult, Series
 from rllib_lpdm.analysis.groups import Place
-from rllib_lpdm.analysis.settings import HOW_RUN, TRAINING
 from rllib_lpdm.analysis.statistics import first_full, smoothed
 from rllib_lpdm.analysis.summary import APPENDICES, Report
 from rllib_lpdm.analysis.tables import number
+from rllib_lpdm.schema.experiment import DEFAULTS
 
 LONGEST = 500  # characters of a setting or an error
 
@@ -82,7 +82,7 @@ def _cell(cell: CellResult, anchor: str) -> Cell:
     changed: list[tuple[str, str]] = []
     others: list[tuple[str, str]] = []
     for name, value in run.settings.items():
-        default = (TRAINING | HOW_RUN).get(name, value)
+        default = DEFAULTS.get(name, value)
         (changed if value != default else others).append((_short(name), _short(_text(value))))
     error = (run.error or "").strip() if not cell.finished else ""
     facts = [

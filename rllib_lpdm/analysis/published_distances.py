@@ -10,8 +10,9 @@ import numpy as np
 from rllib_lpdm.analysis.cells import Results, Series
 from rllib_lpdm.analysis.groups import Place, grouped
 from rllib_lpdm.analysis.statistics import measures
-from rllib_lpdm.results.paper import FLOORS, Table, distance, in_paper_order, published
+from rllib_lpdm.results.paper import Table, distance, in_paper_order, published
 from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.schema.search_section import FLOORS
 
 
 class Runs(NamedTuple):

@@ -24,15 +24,16 @@ from rllib_lpdm.analysis.search_summary import (
     gains,
     sensitivities,
 )
-from rllib_lpdm.analysis.settings import HOW_RUN, TRAINING
 from rllib_lpdm.analysis.statistics import ENOUGH
 from rllib_lpdm.results.iterations import LENGTH
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.paper import budget, published
 from rllib_lpdm.results.published import is_published
 from rllib_lpdm.results.search_record import SearchRecord
+from rllib_lpdm.results.storage import given_folder
 from rllib_lpdm.schema.columns import metric_of
-from rllib_lpdm.schema.messages import listed, no_folder
+from rllib_lpdm.schema.experiment import DEFAULTS, HOW_RUN
+from rllib_lpdm.schema.messages import UserError, listed, no_folder
 
 APPENDICES = {
     "appendix_a": "Figure A1: sparse distance matrices",
@@ -40,10 +41,6 @@ APPENDICES = {
     "appendix_c": "Figure A3: learning rates by layer",
     "appendix_d": "Figure A4: frozen random layers",
 }
-
-
-class ReportError(ValueError):
-    """Why a folder cannot be reported: one line that names the place and the way out."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class Report:
     gains: Sequence[Gain] = ()
 
 
-def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Report:
+def analyse(folder: str | Path, baseline: str = "bp", with_paper: bool = False) -> Report:
     """Everything a report says about an experiment's folder.
 
     Args:
@@ -93,12 +90,12 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
         with_paper: whether the paper's numbers are shown beside.
 
     Raises:
-        ReportError: there is nothing to report.
+        UserError: there is nothing to report.
     """
-    folder, appendices = _experiments(folder)
+    folder, appendices = _experiments(given_folder(str(folder)))
     results = read_results(folder, _is_needed)
     if not results.cells:
-        raise ReportError(
+        raise UserError(
             f"{folder} "
             + (
                 "is a cell; name the experiment's folder, which it lies in"
@@ -112,7 +109,7 @@ def analyse(folder: Path, baseline: str = "bp", with_paper: bool = False) -> Rep
     groups = grouped(results.cells)
     methods = dict.fromkeys(series.method for row in groups.values() for series in row)
     if baseline not in methods and baseline != "bp":
-        raise ReportError(
+        raise UserError(
             f"--baseline {baseline}: no cell has that method; there are {', '.join(methods)}"
         )
     aggregates, left_out = aggregate_rows(groups, baseline)
@@ -187,7 +184,7 @@ def _is_needed(column: str) -> bool:
 def _experiments(folder: Path) -> tuple[Path, list[Path]]:
     """The experiment to report, and those of the appendices in or beside its folder."""
     if not folder.is_dir():
-        raise ReportError(no_folder(folder))
+        raise UserError(no_folder(folder))
     if _holds_cells(folder):
         beside = [folder.parent / name for name in APPENDICES if name != folder.name]
         found = [path for path in beside if path.is_dir() and _holds_cells(path)]
@@ -195,7 +192,7 @@ def _experiments(folder: Path) -> tuple[Path, list[Path]]:
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and _holds_cells(path))
     main = [path for path in inside if path.name not in APPENDICES]
     if len(main) > 1:
-        raise ReportError(
+        raise UserError(
             f"{folder} holds several experiments; name one of them: "
             + ", ".join(str(path) for path in main)
         )
@@ -303,7 +300,7 @@ def _limits(groups: Groups, baseline: str) -> list[str]:
 
 def _different_settings(group: Group) -> list[str]:
     """A sentence where runs that are averaged were not trained alike."""
-    settings = [TRAINING | cell.run.settings for cell in group.cells]
+    settings = [DEFAULTS | cell.run.settings for cell in group.cells]
     names = dict.fromkeys(name for each in settings for name in each)
     different = [
         name

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
-from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.config import LocalConfig
 from rllib_lpdm.algorithms.kernel_policy import acts_by_kernel
 from rllib_lpdm.grid.provenance import provenance
@@ -38,6 +37,7 @@ from rllib_lpdm.results.record import Failure, RunRecord, Status
 from rllib_lpdm.results.remote import RemoteCell
 from rllib_lpdm.results.scores import finite, smoothed
 from rllib_lpdm.results.storage import drop_unfinished_files, is_remote
+from rllib_lpdm.schema.catalogue import ALGORITHMS
 from rllib_lpdm.schema.environments import import_modules
 from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import described

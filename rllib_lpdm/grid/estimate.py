@@ -10,14 +10,14 @@ from typing import Any
 
 import gymnasium as gym
 
-from rllib_lpdm.algorithms.catalogue import ALGORITHMS
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
 from rllib_lpdm.grid.cell import algorithm_config
 from rllib_lpdm.grid.trackers.wandb import rows_of_a_point
 from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.record import RunRecord
-from rllib_lpdm.schema.experiment import Cell, ExperimentError
-from rllib_lpdm.schema.messages import counted, figure, one_line
+from rllib_lpdm.schema.catalogue import ALGORITHMS
+from rllib_lpdm.schema.experiment import Cell
+from rllib_lpdm.schema.messages import UserError, counted, figure, one_line
 
 PROBE_SECONDS = 0.1  # of CPU time
 PROBE_WAIT = 1.0  # seconds in which an iteration's episodes are played, to their end or not
@@ -59,7 +59,7 @@ def plan(cells: Sequence[Cell], folder: Path, runs: Mapping[str, RunRecord], off
         offline: whether W&B's files will be written beside the cells.
 
     Raises:
-        ExperimentError: a cell cannot be trained.
+        UserError: a cell cannot be trained.
     """
     finished = {name for name, run in runs.items() if run.status == "finished"}
     lines = [f"{cell.name}{'  finished' if cell.name in finished else ''}" for cell in cells]
@@ -83,7 +83,7 @@ def _costs(cells: Sequence[Cell], runs: Mapping[str, RunRecord], offline: bool) 
         try:
             probes[key] = probe(cell)
         except Exception as error:  # settings that do not go together, or with this machine
-            raise ExperimentError(f"{cell.name}: {one_line(error)}") from error
+            raise UserError(f"{cell.name}: {one_line(error)}") from error
     cpu_seconds = sum(
         (steps[cell.name] or 0) * probes[_key(cell)].seconds_per_step for cell in bounded
     )

@@ -26,15 +26,9 @@ from rllib_lpdm.results.layout import (
 )
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
-from rllib_lpdm.results.storage import StorageError, drop_unfinished_files, is_remote, locked
-from rllib_lpdm.schema.experiment import (
-    Cell,
-    CellSettings,
-    Experiment,
-    ExperimentError,
-    own_settings,
-)
-from rllib_lpdm.schema.messages import counted, fault, listed
+from rllib_lpdm.results.storage import drop_unfinished_files, is_remote, locked
+from rllib_lpdm.schema.experiment import Cell, CellSettings, Experiment, own_settings
+from rllib_lpdm.schema.messages import UserError, counted, fault, listed
 
 # What is in the folder besides cells.
 OURS = (PLAN_FILE, WANDB, REPORT_FOLDER, SEARCH_FILE, TUNED_FILE)
@@ -51,14 +45,14 @@ def prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[list[Pa
         What is to be deleted from it.
 
     Raises:
-        ExperimentError: it holds something, and nothing was asked for; or it is not an experiment's
+        UserError: it holds something, and nothing was asked for; or it is not an experiment's
             folder, so that overwriting it would delete something else; or another run uses it.
     """
     with ExitStack() as until_the_end:
         with _disk_errors_explained(folder):
             existing = _entries(folder)
             if existing and not (resume or overwrite):
-                raise ExperimentError(
+                raise UserError(
                     f"{folder} exists: --resume continues it, --overwrite deletes it first"
                 )
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,15 +69,13 @@ def prepared(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[list[Pa
 def _disk_errors_explained(folder: Path) -> Iterator[None]:
     try:
         yield
-    except ExperimentError:
+    except UserError:
         raise
-    except StorageError as error:
-        raise ExperimentError(str(error)) from None
     except Exception as error:  # behind a URL, of any class
         if not isinstance(error, OSError) and not is_remote(folder):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise ExperimentError(f"{folder}: cannot be used: {reason}") from error
+        raise UserError(f"{folder}: cannot be used: {reason}") from error
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -93,15 +85,15 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _check_deletable(folder: Path, entries: Sequence[Path]) -> None:
-    """Raises ExperimentError where deleting an entry would delete what is not the experiment's."""
+    """Raises UserError where deleting an entry would delete what is not the experiment's."""
     for entry in entries:
         if not is_remote(folder) and entry.is_symlink():
-            raise ExperimentError(
+            raise UserError(
                 f"{folder}: --overwrite would delete {entry.name!r}, which is a link; delete it "
                 "yourself, or choose another --output"
             )
         if not (entry.name in OURS or _is_cell(entry)):
-            raise ExperimentError(
+            raise UserError(
                 f"{folder}: --overwrite would delete {entry.name!r}, which is not a cell; "
                 "choose another --output"
             )
@@ -159,7 +151,7 @@ def existing_runs(folder: Path, cells: Sequence[Cell]) -> Begun:
     """What a folder has of an experiment's cells.
 
     Raises:
-        ExperimentError: a cell was begun under other settings, or has more iterations than it is
+        UserError: a cell was begun under other settings, or has more iterations than it is
             asked for.
     """
     runs, damaged = read_runs(folder) if folder.exists() else ({}, {})
@@ -179,7 +171,7 @@ def existing_runs(folder: Path, cells: Sequence[Cell]) -> Begun:
     if changed:
         name, changes_of_it = next(iter(changed.items()))
         others = f" (and {counted(len(changed) - 1, 'more cell')})" if len(changed) > 1 else ""
-        raise ExperimentError(
+        raise UserError(
             f"{folder / name} was run with other settings: {changes_of_it}{others}; "
             "undo the change, give the run another name, or --overwrite"
         )

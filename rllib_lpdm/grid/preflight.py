@@ -23,8 +23,8 @@ from rllib_lpdm.algorithms.preparation import (
 from rllib_lpdm.algorithms.rollouts import check_shape, create_environment
 from rllib_lpdm.local_learning import LocalMLP
 from rllib_lpdm.schema.environments import EnvironmentMaker, EnvironmentSpec
-from rllib_lpdm.schema.experiment import PATHS, Cell, ExperimentError
-from rllib_lpdm.schema.messages import one_line, shown
+from rllib_lpdm.schema.experiment import PATHS, Cell
+from rllib_lpdm.schema.messages import UserError, one_line, shown
 
 FAULTS_LISTED = 10
 STEPS = 3  # that every environment takes
@@ -35,7 +35,7 @@ def check_environments(environments: Sequence[EnvironmentSpec]) -> None:
     """Makes, resets, steps and closes each environment once.
 
     Raises:
-        ExperimentError: lists every environment that cannot be trained here, with the reason and,
+        UserError: lists every environment that cannot be trained here, with the reason and,
             where there is one, the way out.
     """
     faults = []
@@ -46,7 +46,7 @@ def check_environments(environments: Sequence[EnvironmentSpec]) -> None:
             reason = f"{one_line(error)}{_way_out(environment.id)}"
             faults.append(f"environments[{index}]: {environment.label}: {reason}")
     if faults:
-        raise ExperimentError("\n".join(faults))
+        raise UserError("\n".join(faults))
 
 
 def endless(environments: Iterable[EnvironmentSpec]) -> list[str]:
@@ -71,7 +71,7 @@ def check_networks(cells: Sequence[Cell]) -> None:
         cells: those that have not begun; one that has a checkpoint needs its files no more.
 
     Raises:
-        ExperimentError: lists the first cell of every fault: observations that are no images or
+        UserError: lists the first cell of every fault: observations that are no images or
             smaller than a kernel; a file of ``init_hidden_from`` or ``pretrain_from`` that is
             missing, damaged or does not fit.
     """
@@ -134,7 +134,7 @@ class _Faults:
         if len(lines) > FAULTS_LISTED:
             lines[FAULTS_LISTED:] = [f"and {len(lines) - FAULTS_LISTED} more"]
         if lines:
-            raise ExperimentError("\n".join(lines))
+            raise UserError("\n".join(lines))
 
 
 def _network(cell: Cell, space: gym.Space) -> LocalMLP:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rllib_lpdm.algorithms.catalogue import ALGORITHMS
+from rllib_lpdm.schema.catalogue import ALGORITHMS
 from rllib_lpdm.schema.experiment import Cell
 
 LOG_INTERVAL = 60.0  # seconds between two lines of state in a log

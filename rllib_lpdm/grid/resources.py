@@ -11,8 +11,8 @@ from typing import Any
 import ray
 from ray import tune
 
-from rllib_lpdm.schema.experiment import Cell, ExperimentError, RunSettings
-from rllib_lpdm.schema.messages import figure
+from rllib_lpdm.schema.experiment import Cell, RunSettings
+from rllib_lpdm.schema.messages import UserError, figure
 
 REPORTS = 20.0  # a second, of all cells together
 REFRESH = 60.0  # seconds for which the cluster's size is taken as known
@@ -63,7 +63,7 @@ def check_resources(cells: Sequence[Cell]) -> None:
     """Refuses cells that this machine cannot hold.
 
     Raises:
-        ExperimentError: names the setting.
+        UserError: names the setting.
     """
     largest = max(cells, key=lambda cell: cell.settings.cpus + helpers(cell.settings))
     settings = largest.settings
@@ -72,14 +72,14 @@ def check_resources(cells: Sequence[Cell]) -> None:
     if needed > available:
         name = max(("env_runners", "learners"), key=lambda name: int(getattr(settings, name)))
         name = "cpus" if settings.cpus > available else name
-        raise ExperimentError(
+        raise UserError(
             f"settings.{name}: {largest.name} needs {figure(needed, 15)} CPUs, "
             f"{figure(settings.cpus, 15)} for itself and one for each runner and learner, but "
             f"there are {available:.0f}"
         )
     for cell in cells:
         if cell.settings.placement == "STRICT_SPREAD" and helpers(cell.settings):
-            raise ExperimentError(
+            raise UserError(
                 f"settings.placement: {cell.name}: STRICT_SPREAD puts every process on a node of "
                 "its own, and there is one node"
             )

@@ -26,8 +26,8 @@ from rllib_lpdm.grid.signals import termination_as_interrupt
 from rllib_lpdm.grid.trackers.wandb import wandb_follower
 from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.storage import is_remote, results_folder
-from rllib_lpdm.schema.experiment import Cell, Experiment, ExperimentError
-from rllib_lpdm.schema.messages import described
+from rllib_lpdm.schema.experiment import Cell, Experiment
+from rllib_lpdm.schema.messages import UserError, described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_experiment(
         wandb: ``online``, ``offline`` or ``disabled``.
 
     Raises:
-        ExperimentError: the folder exists and neither ``resume`` nor ``overwrite`` was given; it
+        UserError: the folder exists and neither ``resume`` nor ``overwrite`` was given; it
             cannot be written, or another run uses it; a cell in it has other settings; no Ray
             answers at the address.
     """
@@ -83,7 +83,7 @@ def run_experiment(
     with prepared(folder, resume=resume, overwrite=overwrite) as outdated:
         begun = Begun({}, {}, []) if overwrite else existing_runs(folder, cells)
         if len(begun.unusable) == len(cells):
-            raise ExperimentError(next(iter(begun.unusable.values())))
+            raise UserError(next(iter(begun.unusable.values())))
         if resume:
             say_what_resumes(folder, cells, begun)
         return run_cells(
@@ -123,7 +123,7 @@ def run_cells(
         address, max_concurrent, wandb: see :func:`run_experiment`.
 
     Raises:
-        ExperimentError: the folder cannot be written; no Ray answers at the address.
+        UserError: the folder cannot be written; no Ray answers at the address.
     """
     finished = begun.finished
     usable = [cell for cell in cells if cell.name not in begun.unusable]

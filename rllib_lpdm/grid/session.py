@@ -17,8 +17,8 @@ import ray
 from rllib_lpdm.grid import signals
 from rllib_lpdm.grid.resources import check_resources, helpers, usable_cpus
 from rllib_lpdm.local_learning.kernels import compile_kernels
-from rllib_lpdm.schema.experiment import Cell, Experiment, ExperimentError
-from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.schema.experiment import Cell, Experiment
+from rllib_lpdm.schema.messages import UserError, one_line
 
 MAX_SOCKET = 103  # bytes of a socket's name, on macOS; Linux takes four more
 POLL = 1.0  # seconds between two looks at Ray's processes
@@ -65,7 +65,7 @@ def _ray_session(address: str | None, num_cpus: int | None = None) -> Iterator[b
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except Exception as error:  # Ray raises many classes
-            raise ExperimentError(f"no Ray cluster at {address}: {one_line(error)}") from error
+            raise UserError(f"no Ray cluster at {address}: {one_line(error)}") from error
     else:
         start_ray(num_cpus)
     over = threading.Event()
@@ -105,7 +105,7 @@ def start_ray(num_cpus: int | None = None) -> None:
         num_cpus: how many CPUs Ray hands out; None for all that this process may use.
 
     Raises:
-        ExperimentError: Ray did not start.
+        UserError: Ray did not start.
     """
     # A process for each CPU would load Ray at once, however few are needed.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
@@ -128,7 +128,7 @@ def start_ray(num_cpus: int | None = None) -> None:
             way_out = "set RAY_TMPDIR to a folder that can be written"
         else:
             way_out = f"look at the logs in {folder}/session_latest/logs and at the RAY_* variables"
-        raise ExperimentError(f"Ray did not start: {one_line(error)}; {way_out}") from error
+        raise UserError(f"Ray did not start: {one_line(error)}; {way_out}") from error
     if own:  # where Ray does not start, the folder stays with the logs
         atexit.register(shutil.rmtree, own, ignore_errors=True)
 

@@ -1,9 +1,7 @@
 """Section 3 of the paper in plain torch: layers that learn to keep pairwise distances."""
 
-from rllib_lpdm.local_learning.activations import ACTIVATIONS
-from rllib_lpdm.local_learning.black_boxes import BLACK_BOXES, quantise, sign
+from rllib_lpdm.local_learning.black_boxes import quantise, sign
 from rllib_lpdm.local_learning.distances import (
-    METRICS,
     pairwise_distances,
     pairwise_distances_gradient,
 )
@@ -17,14 +15,12 @@ from rllib_lpdm.local_learning.mlp import (
     LayerPass,
     LayerStep,
     LocalMLP,
-    Scaling,
-    clipped_step,
-    step_linear,
 )
 from rllib_lpdm.local_learning.neighbours import NEIGHBOURS, neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.pairs import Pairs
 from rllib_lpdm.local_learning.targets import RunningMaximum, target_distances
+from rllib_lpdm.schema.registry import ACTIVATIONS, BLACK_BOXES, METRICS, Scaling
 
 __all__ = [
     "ACTIVATIONS",
@@ -39,7 +35,6 @@ __all__ = [
     "Pairs",
     "RunningMaximum",
     "Scaling",
-    "clipped_step",
     "distance_error",
     "distance_matching_gradient",
     "distance_matching_loss",
@@ -50,6 +45,5 @@ __all__ = [
     "parameter_gradients",
     "quantise",
     "sign",
-    "step_linear",
     "target_distances",
 ]

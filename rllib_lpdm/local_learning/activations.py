@@ -1,4 +1,4 @@
-"""Activations with their derivatives by hand: to add one, add an entry to the table."""
+"""Activations with their derivatives by hand."""
 
 import math
 from collections.abc import Callable
@@ -86,20 +86,15 @@ def _silu_in_numpy(z: Array) -> Array:
     return y
 
 
-#: Every activation by its name.
-#:
-#: :meta hide-value:
-ACTIVATIONS: Final = {
-    "tanh": Activation(torch.tanh, torch.tanh_, torch_internals.tanh_backward, _tanh_in_numpy),
-    "relu": Activation(torch.relu, torch.relu_, torch_internals.relu_backward, _relu_in_numpy),
-    "leaky_relu": Activation(
-        _leaky_relu, _leaky_relu_in_place, _leaky_relu_backward, _leaky_relu_in_numpy
-    ),
-    "elu": Activation(_elu, _elu_in_place, _elu_backward, _elu_in_numpy),
-    "gelu": Activation(
-        functional.gelu, functional.gelu, torch_internals.gelu_backward, _gelu_in_numpy
-    ),
-    "silu": Activation(
-        functional.silu, functional.silu, torch_internals.silu_backward, _silu_in_numpy
-    ),
-}
+TANH: Final = Activation(torch.tanh, torch.tanh_, torch_internals.tanh_backward, _tanh_in_numpy)
+RELU: Final = Activation(torch.relu, torch.relu_, torch_internals.relu_backward, _relu_in_numpy)
+LEAKY_RELU: Final = Activation(
+    _leaky_relu, _leaky_relu_in_place, _leaky_relu_backward, _leaky_relu_in_numpy
+)
+ELU: Final = Activation(_elu, _elu_in_place, _elu_backward, _elu_in_numpy)
+GELU: Final = Activation(
+    functional.gelu, functional.gelu, torch_internals.gelu_backward, _gelu_in_numpy
+)
+SILU: Final = Activation(
+    functional.silu, functional.silu, torch_internals.silu_backward, _silu_in_numpy
+)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rllib_lpdm.local_learning.pairs import Pairs, all_pairs, pair_count, symmetric
 from rllib_lpdm.local_learning.torch_internals import pdist_backward
+from rllib_lpdm.schema.registry import METRICS
 
 
 class Metric(NamedTuple):
@@ -141,13 +142,14 @@ def pairwise_distances_gradient(
 
 def metric_of(metric: MetricLike) -> Metric:
     """A metric by its name, or of a function; raises ValueError for an unknown name."""
-    if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
-        return METRICS[metric]
+    if isinstance(metric, str) and metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
+    function = METRICS[metric] if isinstance(metric, str) else metric
+    if isinstance(function, Metric):
+        return function
     return Metric(
-        functools.partial(_by_function, metric),
-        functools.partial(_gradient_by_function, metric),
+        functools.partial(_by_function, function),
+        functools.partial(_gradient_by_function, function),
         signed=True,
     )
 
@@ -242,13 +244,8 @@ def _gradient_by_function(
     return gradient
 
 
-#: Every metric by its name.
-#:
-#: :meta hide-value:
-METRICS: Final = {
-    "l1": Metric(_l1, _l1_gradient),
-    "l2": Metric(_l2, _l2_gradient),
-    "squared_l2": Metric(_squared_l2, _squared_l2_gradient),
-    "cosine": Metric(_cosine, _cosine_gradient),
-    "gram": Metric(_gram, _gram_gradient, similarity=True, signed=True),
-}
+L1: Final = Metric(_l1, _l1_gradient)
+L2: Final = Metric(_l2, _l2_gradient)
+SQUARED_L2: Final = Metric(_squared_l2, _squared_l2_gradient)
+COSINE: Final = Metric(_cosine, _cosine_gradient)
+GRAM: Final = Metric(_gram, _gram_gradient, similarity=True, signed=True)

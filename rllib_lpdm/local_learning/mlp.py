@@ -3,12 +3,12 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rllib_lpdm.local_learning.activations import ACTIVATIONS, Activation
+from rllib_lpdm.local_learning.activations import Activation
 from rllib_lpdm.local_learning.distances import MetricLike
 from rllib_lpdm.local_learning.layers import convolutions
 from rllib_lpdm.local_learning.neighbours import neighbour_pairs
@@ -16,8 +16,7 @@ from rllib_lpdm.local_learning.optimizer import LayerAdam
 from rllib_lpdm.local_learning.pair_matching import matching_for
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
 from rllib_lpdm.local_learning.targets import RunningMaximum
-
-Scaling = Literal["own", "target", "none", "absolute"]
+from rllib_lpdm.schema.registry import ACTIVATIONS, Scaling
 
 
 class LayerStep(NamedTuple):
@@ -232,7 +231,7 @@ class LocalMLP(nn.Module):
                     match.gradient, output if z is y else _chosen(z, rows)
                 )
                 gradients = matching.parameter_gradients(layer, _chosen(x, rows), gradient)
-                norm, skipped = clipped_step(optimizer, gradients, max_gradient_norm)
+                norm, skipped = optimizer.clipped(gradients, max_gradient_norm)
                 skipped, error = skipped or not math.isfinite(match.loss), match.error
                 step = LayerStep(match.loss, norm, skipped, match.distance_error)
             steps.append(step)
@@ -259,55 +258,3 @@ class LocalMLP(nn.Module):
 
 def _chosen(batch: Tensor, rows: Tensor | None) -> Tensor:
     return batch if rows is None else batch[rows]
-
-
-def step_linear(
-    layer: nn.Linear,
-    optimizer: LayerAdam,
-    inputs: Tensor,
-    output_gradient: Tensor,
-    max_gradient_norm: float | None = None,
-    shards: WholeBatch = WHOLE_BATCH,
-) -> tuple[float, bool]:
-    """One optimizer step of a linear layer from the gradient with respect to its outputs.
-
-    Call it under ``torch.no_grad()``.
-
-    Args:
-        layer: the layer, ``z = h W^T + b``.
-        optimizer: over the layer's weight and bias, in this order.
-        inputs: (N, d_h) the layer's inputs h.
-        output_gradient: (N, d_z) gradient of the loss with respect to z.
-        max_gradient_norm: the gradient is scaled down to this norm.
-        shards: as in :meth:`LocalMLP.learn`.
-
-    Returns:
-        As :func:`clipped_step`.
-    """
-    gradients = shards.parameter_gradients(layer, inputs, output_gradient)
-    return clipped_step(optimizer, gradients, max_gradient_norm)
-
-
-def clipped_step(
-    optimizer: LayerAdam, gradients: list[Tensor], max_gradient_norm: float | None = None
-) -> tuple[float, bool]:
-    """One optimizer step, with the gradients scaled down to a norm over all of them.
-
-    Call it under ``torch.no_grad()``. Nothing is stepped where the gradient is exactly zero (there
-    is nothing to learn, and Adam's momentum must not move the parameters) or not finite.
-
-    Args:
-        optimizer: over the parameters.
-        gradients: one per parameter of the optimizer; may be scaled in place.
-        max_gradient_norm: largest Euclidean norm over all gradients; None for no limit.
-
-    Returns:
-        The norm before clipping, and whether the step was skipped as not finite.
-    """
-    norm = math.hypot(*(torch.linalg.vector_norm(g).item() for g in gradients))
-    if not math.isfinite(norm):
-        return norm, True
-    if norm > 0.0:
-        excess = 1.0 if max_gradient_norm is None else norm / max_gradient_norm
-        optimizer.apply(gradients, divisor=excess if excess > 1.0 else None)
-    return norm, False

@@ -1,6 +1,6 @@
 """Appendix A: sparse distance matrices, the pairs of a batch that are worth comparing."""
 
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import torch
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from rllib_lpdm.local_learning.distances import MetricLike, metric_of, pairwise_distances
 from rllib_lpdm.local_learning.pairs import Pairs, condensed_place, symmetric
+from rllib_lpdm.schema.registry import Neighbours
 
-NEIGHBOURS: Final = ("all", "closest", "furthest", "both")
+NEIGHBOURS: Final = get_args(Neighbours)
 
 
 def neighbour_pairs(

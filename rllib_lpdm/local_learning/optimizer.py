@@ -1,5 +1,6 @@
 """Adam for a layer whose gradient is at hand rather than in ``param.grad``."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,6 +52,27 @@ class LayerAdam(torch.optim.Adam):
             maximize=False,
             grad_scale=None if divisor is None else self._divisor.fill_(divisor),
         )
+
+    def clipped(self, gradients: list[Tensor], max_norm: float | None = None) -> tuple[float, bool]:
+        """Makes one step, with the gradients scaled down to a norm over all of them.
+
+        Call it under ``torch.no_grad()``. There is no step where the gradient is not finite, or
+        exactly zero: Adam's momentum must not move parameters that have nothing to learn.
+
+        Args:
+            gradients: one per parameter; may be scaled in place.
+            max_norm: largest Euclidean norm over all gradients; None for no limit.
+
+        Returns:
+            The norm before clipping, and whether the step was left out as not finite.
+        """
+        norm = math.hypot(*(torch.linalg.vector_norm(g).item() for g in gradients))
+        if not math.isfinite(norm):
+            return norm, True
+        if norm > 0.0:
+            excess = 1.0 if max_norm is None else norm / max_norm
+            self.apply(gradients, divisor=excess if excess > 1.0 else None)
+        return norm, False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         torch_internals.add_param_group(self, param_group)

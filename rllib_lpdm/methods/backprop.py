@@ -1,11 +1,13 @@
 """``bp``: the same network trained by backpropagation, the paper's baseline."""
 
-from typing import Any
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Any
 
-from rllib_lpdm.local_learning import LayerAdam, clipped_step
-from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, adam, metrics
+
+if TYPE_CHECKING:
+    from rllib_lpdm.local_learning import LayerAdam
 
 
 class Backpropagation(Method):
@@ -24,9 +26,11 @@ class Backpropagation(Method):
             )
 
     def make_optimizers(self) -> dict[str, LayerAdam]:
-        return {"network": LayerAdam(self.network.parameters(), lr=self.config.lr)}
+        return {"network": adam(self.network.parameters(), self.config.lr)}
 
     def update(self, batch: Batch) -> Metrics:
+        import torch
+
         network, shards, optimizer = self.network, self.shards, self.optimizers["network"]
         count = len(batch.observations)
         own = shards.own(count)
@@ -44,5 +48,5 @@ class Backpropagation(Method):
         parameters = optimizer.param_groups[0]["params"]
         gradients = torch.autograd.grad(outputs, parameters, output_gradients)
         with torch.no_grad():
-            norm, skipped = clipped_step(optimizer, shards.summed(gradients), self.config.grad_clip)
+            norm, skipped = optimizer.clipped(shards.summed(gradients), self.config.grad_clip)
         return metrics(batch, [skipped], {"grad_norm": norm}, loss)

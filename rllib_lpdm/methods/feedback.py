@@ -1,17 +1,19 @@
 """``dfa``: direct feedback alignment, which sends the outputs' loss straight to every layer."""
 
+from __future__ import annotations
+
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from rllib_lpdm.local_learning import input_gradient
 from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
 from rllib_lpdm.schema.columns import column
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DirectFeedback(Method):
@@ -20,7 +22,6 @@ class DirectFeedback(Method):
     description = "direct feedback alignment"
     ignores = OF_DISTANCES | {"local_heads"}
 
-    @torch.inference_mode()
     def update(self, batch: Batch) -> Metrics:
         network = self.network
         inputs = network.inputs(batch.observations)
@@ -31,7 +32,7 @@ class DirectFeedback(Method):
         measured: Metrics = {}
         skipped: list[bool] = []
         for number, (each, matrix) in enumerate(zip(passes, self.feedback(), strict=True), 1):
-            parts = torch.split_with_sizes(matrix, sizes)
+            parts = matrix.split_with_sizes(sizes)
             gradient = self.by_features(loss, parts)
             norm, not_finite = self.step_hidden(number, each, gradient)
             measured[column("grad_norm_hidden", number)] = norm
@@ -53,6 +54,8 @@ class DirectFeedback(Method):
         Entries are uniform in +-1 / sqrt(d_y), as those of a head on that layer would start. They
         are drawn from the run's seed and never change.
         """
+        import torch
+
         weights = self.network.heads[-1].weights
         outputs, device = sum(map(len, weights)), weights[0].device
         matrices: list[NDArray[Any]] = [
@@ -61,13 +64,16 @@ class DirectFeedback(Method):
         ]
         return [torch.from_numpy(matrix.astype(np.float32)).to(device) for matrix in matrices]
 
-    @torch.no_grad()
     def _signs(self) -> list[Tensor]:
         """As the random matrices, but +-1 / sqrt(d_y) by the signs of the weights' product.
 
         The product is that of all forward weights from the layer's outputs to the network's, as
         they are now.
         """
+        import torch
+
+        from rllib_lpdm.local_learning import input_gradient
+
         product = torch.cat(self.network.heads[-1].weights)
         matrices = []
         for layer in reversed(self.network.encoder.layers):

@@ -1,7 +1,5 @@
 """``local_rl``: every hidden layer has heads of its own, and learns by their RL loss."""
 
-import torch
-
 from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
 from rllib_lpdm.schema.columns import column
 
@@ -16,7 +14,6 @@ class LocalHeads(Method):
     local_heads = True
     ignores = OF_DISTANCES | {"feedback"}
 
-    @torch.inference_mode()
     def update(self, batch: Batch) -> Metrics:
         network = self.network
         if not network.encoder.layers:

@@ -1,7 +1,5 @@
 """``lpdm`` and ``lpdm_guided``: every hidden layer keeps the distances of its input (section 3)."""
 
-import torch
-
 from rllib_lpdm.methods.method import Batch, Method, Metrics, metrics
 from rllib_lpdm.schema.columns import column
 
@@ -13,7 +11,6 @@ class DistanceMatching(Method):
     matches_distances = True
     ignores = frozenset(("guided_distances", "local_heads", "feedback", "vf_loss_coeff"))
 
-    @torch.inference_mode()  # no_grad whose operations dispatch faster
     def update(self, batch: Batch) -> Metrics:
         if not batch.matches:
             return self.train_heads(batch)

@@ -1,19 +1,23 @@
-"""What every method is: given a network, it makes the optimizers and then one update after another.
+"""A method trains a network: it makes the optimizers, and then one update after another.
 
-All losses of an update use the same forward pass, made before any of its steps.
+All losses of an update use the same forward pass, made before any of its steps. Files of methods
+load torch when they train, as an experiment file is checked by them without it.
 """
 
+from __future__ import annotations
+
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from rllib_lpdm.local_learning import LayerAdam, LayerPass, LocalMLP, clipped_step, step_linear
-from rllib_lpdm.local_learning.shards import WHOLE_BATCH, WholeBatch
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from rllib_lpdm.local_learning import LayerAdam, LayerPass, LocalMLP
+    from rllib_lpdm.local_learning.shards import WholeBatch
 
 
 class Heads(NamedTuple):
@@ -132,6 +136,7 @@ class Method(abc.ABC):
         config: has ``lr``, ``grad_clip``, ``vf_loss_coeff`` and the method's own settings.
         local_loss: what the hidden layers' losses compare, as ``LocalMLP.learn`` takes it.
         random: the generator of an index, the same for every run of a seed.
+        shards: whose rows of a batch this process computes.
 
     Attributes:
         description: what trains the hidden layers, for tables and documents.
@@ -143,7 +148,6 @@ class Method(abc.ABC):
         ignores: settings that change nothing, where nothing is pre-trained.
         optimizers: by name: "network" where one steps all layers, else "policy_head", "value_head"
             and "hidden_1", ....
-        shards: whose rows of a batch this process computes.
     """
 
     description: ClassVar[str]
@@ -160,11 +164,11 @@ class Method(abc.ABC):
         config: Any,
         local_loss: Mapping[str, Any],
         random: Callable[[int], np.random.Generator],
+        shards: WholeBatch,
     ) -> None:
         self.network, self.config = network, config
-        self.local_loss, self.random = local_loss, random
+        self.local_loss, self.random, self.shards = local_loss, random, shards
         self.optimizers = self.make_optimizers()
-        self.shards: WholeBatch = WHOLE_BATCH
 
     @classmethod  # noqa: B027
     def check(cls, settings: Any) -> None:
@@ -173,7 +177,7 @@ class Method(abc.ABC):
     def make_optimizers(self) -> dict[str, LayerAdam]:
         """Returns one Adam for each head and, where they are trained, for each hidden layer."""
         optimizers = {
-            name + heads.suffix: LayerAdam(head.parameters(), lr=self.config.lr)
+            name + heads.suffix: adam(head.parameters(), self.config.lr)
             for heads in self.network.heads
             for name, head in (("policy_head", heads.policy), ("value_head", heads.value))
             if head is not None
@@ -185,7 +189,10 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def update(self, batch: Batch) -> Metrics:
-        """Makes one step of every layer that the method trains; returns its metrics."""
+        """Makes one step of every layer that the method trains; returns its metrics.
+
+        The caller has switched autograd off, except for a method that backpropagates.
+        """
 
     # -- the parts that methods share -------------------------------------------------------------
 
@@ -213,8 +220,7 @@ class Method(abc.ABC):
         """Makes a step of a hidden layer, counted from 1, by the (N, d) gradient by its outputs."""
         by_sums = each.by_sums(gradient)
         gradients = self.shards.parameter_gradients(each.layer, each.inputs, by_sums)
-        optimizer = self.optimizers[f"hidden_{number}"]
-        return clipped_step(optimizer, gradients, self.config.grad_clip)
+        return self.optimizers[f"hidden_{number}"].clipped(gradients, self.config.grad_clip)
 
     def step_heads(
         self, features: Tensor, loss: OutputGradients, head: int = -1
@@ -227,14 +233,14 @@ class Method(abc.ABC):
         norms: Metrics = {}
         skipped: list[bool] = []
         for name, layer, gradient in stepped:
+            gradients = self.shards.parameter_gradients(layer, features, gradient)
             optimizer = self.optimizers[name + heads.suffix]
-            norms[f"grad_norm_{name}"], not_finite = step_linear(
-                layer, optimizer, features, gradient, self.config.grad_clip, self.shards
+            norms[f"grad_norm_{name}"], not_finite = optimizer.clipped(
+                gradients, self.config.grad_clip
             )
             skipped.append(not_finite)
         return norms, skipped
 
-    @torch.inference_mode()
     def train_heads(self, batch: Batch) -> Metrics:
         """Makes a step of the network's heads, on hidden layers that stay as they are."""
         features = self.shards.forward(self.network.features, batch.observations)
@@ -243,10 +249,17 @@ class Method(abc.ABC):
         return metrics(batch, skipped, norms, loss)
 
 
+def adam(parameters: Iterable[nn.Parameter], lr: float) -> LayerAdam:
+    """Returns a new Adam over parameters."""
+    from rllib_lpdm.local_learning import LayerAdam
+
+    return LayerAdam(parameters, lr)
+
+
 def hidden_optimizers(network: Network, config: Any) -> list[LayerAdam]:
     """Returns a new Adam for every hidden layer, at the layer's own rate (appendix C)."""
     layers = zip(network.encoder.layers, config.settings().hidden_rates(), strict=True)
-    return [LayerAdam(layer.parameters(), lr=rate) for layer, rate in layers]
+    return [adam(layer.parameters(), rate) for layer, rate in layers]
 
 
 def metrics(

@@ -23,8 +23,8 @@ from rllib_lpdm.policies.player import Network, script
 from rllib_lpdm.policies.saved import CheckpointName
 from rllib_lpdm.policies.video import has_mp4_encoder
 from rllib_lpdm.results.record import RunRecord
-from rllib_lpdm.schema.experiment import Cell, EvaluationError
-from rllib_lpdm.schema.messages import counted, one_line
+from rllib_lpdm.schema.experiment import Cell
+from rllib_lpdm.schema.messages import UserError, counted, one_line
 
 WEIGHTS, PLAYER, SETTINGS, EVALUATION, CARD = (
     *("weights.safetensors", "play.py", "experiment.yaml", "evaluation.json", "README.md"),
@@ -75,11 +75,11 @@ def export_cell(
         film: whether there is to be a video.
 
     Raises:
-        EvaluationError: the new folder holds something or cannot be written; the cell's cannot be
+        UserError: the new folder holds something or cannot be written; the cell's cannot be
             evaluated, or its network cannot be written as a script.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise EvaluationError(f"{out} exists; name a new folder")
+        raise UserError(f"{out} exists; name a new folder")
     policy = SavedPolicy.load(folder, checkpoint)
     policy = replace(policy, cell=replace(policy.cell, imports=tuple(imports)))
     evaluation = policy.evaluate(episodes, seed)
@@ -100,13 +100,13 @@ def export_cell(
         if video is not None:
             try:
                 policy.film(temporary / video, seed)
-            except EvaluationError as error:
+            except UserError as error:
                 video, fault = None, str(error)
         text = card(evaluation, run, licence, video)
         (temporary / CARD).write_text(text, encoding="utf-8")
         os.replace(temporary, out)
     except OSError as error:
-        raise EvaluationError(f"{out} cannot be written: {one_line(error)}") from None
+        raise UserError(f"{out} cannot be written: {one_line(error)}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Exported(evaluation, video, fault)
@@ -124,7 +124,7 @@ def network_of(policy: SavedPolicy, runner: EpisodeRunner) -> Network:
 
 
 def _check(player: Path, runner: EpisodeRunner) -> None:
-    """Raises EvaluationError where the script's network is not the policy.
+    """Raises UserError where the script's network is not the policy.
 
     Rounding may differ, and where a function without a derivative stands between layers, it can
     turn that into a step now and then.
@@ -137,7 +137,7 @@ def _check(player: Path, runner: EpisodeRunner) -> None:
         for observation in episode.observations
     ]
     if np.mean(agree) < ENOUGH:
-        raise EvaluationError(f"{player.name} would not act as the policy does; it is not exported")
+        raise UserError(f"{player.name} would not act as the policy does; it is not exported")
 
 
 def experiment_file(cell: Cell) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rllib_lpdm.grid.cell import quiet_environments
 from rllib_lpdm.schema.environments import import_modules
-from rllib_lpdm.schema.experiment import EvaluationError
+from rllib_lpdm.schema.messages import UserError
 
 
 def begin(imports: Sequence[str]) -> None:
@@ -15,11 +15,11 @@ def begin(imports: Sequence[str]) -> None:
         imports: the modules that ``--import`` names.
 
     Raises:
-        EvaluationError: one cannot be imported.
+        UserError: one cannot be imported.
     """
     quiet_environments()
     logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
     try:
         import_modules(imports)
     except ValueError as error:
-        raise EvaluationError(f"--import {error}") from None
+        raise UserError(f"--import {error}") from None

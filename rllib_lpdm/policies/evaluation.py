@@ -18,8 +18,7 @@ from rllib_lpdm.grid.provenance import provenance
 from rllib_lpdm.policies.saved import CheckpointName, SavedWeights
 from rllib_lpdm.policies.video import Filmed, frame_rate, gl_setting, headless, video
 from rllib_lpdm.results.layout import RUN_FILE
-from rllib_lpdm.schema.experiment import EvaluationError
-from rllib_lpdm.schema.messages import one_line, shown
+from rllib_lpdm.schema.messages import UserError, one_line, shown
 
 COMPARED = ("gymnasium", "mujoco", "numpy", "torch")  # what the numbers depend on
 
@@ -79,7 +78,7 @@ class SavedPolicy(SavedWeights):
     def evaluate(self, episodes: int = 20, seed: int = 0) -> Evaluation:
         """Plays whole episodes; arguments and errors as for :func:`evaluate`."""
         if episodes < 1:
-            raise EvaluationError(f"episodes={episodes}: must be at least 1")
+            raise UserError(f"episodes={episodes}: must be at least 1")
         with self.runner(seed) as runner:
             played = runner.sample(num_episodes=episodes)
         return Evaluation(
@@ -105,7 +104,7 @@ class SavedPolicy(SavedWeights):
             The episode.
 
         Raises:
-            EvaluationError: the environment cannot be drawn here, there is no encoder, or the file
+            UserError: the environment cannot be drawn here, there is no encoder, or the file
                 cannot be written.
         """
         with (
@@ -130,7 +129,7 @@ class SavedPolicy(SavedWeights):
     def runner(self, seed: int, **env_config: Any) -> Iterator[EpisodeRunner]:
         """A runner that acts with these weights."""
         if not 0 <= seed < 2**32:
-            raise EvaluationError(f"seed={seed}: must be at least 0 and below 2**32")
+            raise UserError(f"seed={seed}: must be at least 0 and below 2**32")
         config = algorithm_config(self.cell).env_runners(num_env_runners=0).debugging(seed=seed)
         config.learners(num_learners=0)
         config.environment(env_config=config.env_config | env_config)
@@ -139,7 +138,7 @@ class SavedPolicy(SavedWeights):
             runner = EpisodeRunner(config=config)
         except Exception as error:  # an environment may raise anything
             mujoco = "mujoco" in str(gym.registry[self.cell.maker.spec.id].entry_point)
-            raise EvaluationError(
+            raise UserError(
                 f"{self.cell.name} cannot be set up here: {one_line(error)}"
                 f"{gl_setting() if mujoco else ''}"
             ) from error
@@ -165,7 +164,7 @@ class SavedPolicy(SavedWeights):
                 )
             else:
                 continue
-            raise EvaluationError(f"{self.source}: {shown(name)} {fault}")
+            raise UserError(f"{self.source}: {shown(name)} {fault}")
         module.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
 
 
@@ -184,7 +183,7 @@ def evaluate(
             and however many episodes are played.
 
     Raises:
-        EvaluationError: the folder is none of a cell, has no checkpoint yet or is damaged; its
+        UserError: the folder is none of a cell, has no checkpoint yet or is damaged; its
             environment is not registered or cannot be made here.
     """
     return SavedPolicy.load(folder, checkpoint).evaluate(episodes, seed)

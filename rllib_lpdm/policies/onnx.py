@@ -15,8 +15,7 @@ from rllib_lpdm.algorithms.module import ActorCriticModule
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.policies.bundle import ENOUGH
 from rllib_lpdm.policies.evaluation import SavedPolicy
-from rllib_lpdm.schema.experiment import EvaluationError
-from rllib_lpdm.schema.messages import described, one_line
+from rllib_lpdm.schema.messages import UserError, described, one_line
 
 OPSET = 17
 
@@ -33,14 +32,14 @@ def export_onnx(policy: SavedPolicy, file: Path) -> None:
         file: a new file, which appears when it is whole.
 
     Raises:
-        EvaluationError: the file exists or cannot be written, onnx or onnxruntime is missing, or
+        UserError: the file exists or cannot be written, onnx or onnxruntime is missing, or
             the model would not act as the policy does.
     """
     if os.path.lexists(file):
-        raise EvaluationError(f"{file} exists; name a new file")
+        raise UserError(f"{file} exists; name a new file")
     for package in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
-            raise EvaluationError(f"--onnx needs {package}: pip install 'rllib-lpdm[onnx]'")
+            raise UserError(f"--onnx needs {package}: pip install 'rllib-lpdm[onnx]'")
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         with policy.runner(0) as runner:
@@ -48,7 +47,7 @@ def export_onnx(policy: SavedPolicy, file: Path) -> None:
             _check(runner, temporary)
         os.replace(temporary, file)
     except OSError as error:
-        raise EvaluationError(f"{file} cannot be written: {one_line(error)}") from None
+        raise UserError(f"{file} cannot be written: {one_line(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,7 +92,7 @@ def _write(module: ActorCriticModule, file: Path) -> None:
 
 
 def _check(runner: EpisodeRunner, file: Path) -> None:
-    """Raises EvaluationError where the model does not act as the policy does on an episode."""
+    """Raises UserError where the model does not act as the policy does on an episode."""
     import onnxruntime
 
     (episode,) = runner.sample(num_episodes=1)
@@ -103,9 +102,9 @@ def _check(runner: EpisodeRunner, file: Path) -> None:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         actions, outputs = session.run(None, {"observation": observations})
     except Exception as error:  # of several classes, which are no public names
-        raise EvaluationError(f"onnxruntime cannot run the model: {described(error)}") from None
+        raise UserError(f"onnxruntime cannot run the model: {described(error)}") from None
     acts = runner.module.numpy_policy()
     expected = np.array([acts(observation).copy() for observation in episode.observations])
     agree = np.isclose(outputs, expected, rtol=1e-3, atol=1e-4).all(1)
     if len(actions) != len(observations) or agree.mean() < ENOUGH:
-        raise EvaluationError("the ONNX model would not act as the policy does; it is not exported")
+        raise UserError("the ONNX model would not act as the policy does; it is not exported")

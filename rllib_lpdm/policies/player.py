@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from rllib_lpdm.schema.environments import EnvironmentMaker
-from rllib_lpdm.schema.experiment import EvaluationError
+from rllib_lpdm.schema.messages import UserError
 
 # As a line of numpy has them: z -> y, and x -> x.
 ACTIVATIONS = {
@@ -128,10 +128,10 @@ def script(network: Network, env: gym.Env, maker: EnvironmentMaker) -> str:
         maker: how that is made.
 
     Raises:
-        EvaluationError: the network has an activation that numpy has no line for here.
+        UserError: the network has an activation that numpy has no line for here.
     """
     if network.activation not in ACTIVATIONS:
-        raise EvaluationError(f"play.py has no line for the activation {network.activation!r}")
+        raise UserError(f"play.py has no line for the activation {network.activation!r}")
     spec, activation = maker.spec, ACTIVATIONS[network.activation]
     named: dict[str, Any] = dict(spec.kwargs)
     if spec.max_episode_steps is not None:

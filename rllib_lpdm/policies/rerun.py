@@ -16,17 +16,12 @@ from rllib_lpdm.grid.session import session
 from rllib_lpdm.policies.saved import recorded_cell
 from rllib_lpdm.results.iterations import RETURN, Row, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE, PUBLISHED_RUNS, RUN_FILE
-from rllib_lpdm.results.published import (
-    PublishedError,
-    as_published,
-    is_published,
-    read_published,
-)
+from rllib_lpdm.results.published import as_published, is_published, read_published
 from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
 from rllib_lpdm.results.scores import finite, first_full, smoothed
 from rllib_lpdm.results.storage import read_file
-from rllib_lpdm.schema.experiment import Cell, EvaluationError, Experiment
-from rllib_lpdm.schema.messages import counted, described, no_folder, one_line, shown
+from rllib_lpdm.schema.experiment import Cell, Experiment
+from rllib_lpdm.schema.messages import UserError, counted, described, no_folder, one_line, shown
 
 Array = NDArray[Any]
 NOT_COMPARED = "seconds"  # the only column that differs from run to run
@@ -102,23 +97,23 @@ def recorded_cells(folder: Path) -> tuple[list[Recorded], dict[str, str]]:
         The cells that can be trained again, and of others why they cannot, by name.
 
     Raises:
-        EvaluationError: there is nothing.
+        UserError: there is nothing.
     """
     try:
         run = RunRecord.read(folder)
     except RecordError as error:
-        raise EvaluationError(f"{folder / RUN_FILE} is damaged: {error.fault}") from None
+        raise UserError(f"{folder / RUN_FILE} is damaged: {error.fault}") from None
     except OSError as error:
-        raise EvaluationError(f"{folder / RUN_FILE} cannot be read: {one_line(error)}") from None
+        raise UserError(f"{folder / RUN_FILE} cannot be read: {one_line(error)}") from None
     if run is not None:
         return [_of_folder(folder, run)], {}
     if is_published(folder):
         return _of_published(folder), {}
     if not folder.is_dir():
-        raise EvaluationError(no_folder(folder))
+        raise UserError(no_folder(folder))
     runs, damaged = read_runs(folder)
     if not runs and not damaged:
-        raise EvaluationError(f"{folder} holds no cells: no folder in it has a {RUN_FILE}")
+        raise UserError(f"{folder} holds no cells: no folder in it has a {RUN_FILE}")
     return [_of_folder(folder / name, run) for name, run in runs.items()], damaged
 
 
@@ -132,8 +127,8 @@ def _of_folder(folder: Path, run: RunRecord) -> Recorded:
 def _of_published(folder: Path) -> list[Recorded]:
     try:
         cells = read_published(folder)
-    except (OSError, PublishedError, RecordError) as error:
-        raise EvaluationError(one_line(error, 600)) from None
+    except (UserError, OSError) as error:
+        raise UserError(one_line(error, 600)) from None
     found = []
     for run, columns in cells.values():
         kept = {name: as_published(name, values) for name, values in columns.items()}
@@ -169,20 +164,18 @@ class Again:
             imports: modules that register its environment.
 
         Raises:
-            EvaluationError: it cannot be trained here, or has no rows.
+            UserError: it cannot be trained here, or has no rows.
         """
         cell = recorded_cell(recorded.run, recorded.source)
         try:
             columns = recorded.read()
         except (OSError, ValueError) as error:
-            raise EvaluationError(
-                f"{cell.name}: its rows cannot be read: {one_line(error)}"
-            ) from None
+            raise UserError(f"{cell.name}: its rows cannot be read: {one_line(error)}") from None
         kept = {
             name: values[:iterations] for name, values in columns.items() if name != NOT_COMPARED
         }
         if not len(kept.get(RETURN, ())):
-            raise EvaluationError(f"{cell.name} has no rows yet")
+            raise UserError(f"{cell.name} has no rows yet")
         settings = cell.settings.model_copy(update={"iterations": len(kept[RETURN])})
         cell = dataclasses.replace(cell, settings=settings, imports=tuple(imports))
         return cls(cell, recorded.run, kept, recorded.kept)
@@ -196,7 +189,7 @@ class Again:
             tell: is given the number of rows so far.
 
         Raises:
-            EvaluationError: training ends before the last row.
+            UserError: training ends before the last row.
         """
         changed, commit = changes(self.run, self.cell)
         count = len(self.columns[RETURN])
@@ -250,7 +243,7 @@ def _trained(cell: Cell) -> Iterator[list[Row]]:
             yield algo.iteration_rows
     except Exception as error:  # environments raise anything
         done = algo.iterations_done if algo is not None else 0
-        raise EvaluationError(
+        raise UserError(
             f"{cell.name}: training ended after {counted(done, 'iteration')}: {described(error)}"
         ) from error
     finally:

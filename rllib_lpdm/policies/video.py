@@ -18,8 +18,7 @@ import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_lpdm.schema.experiment import EvaluationError
-from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.schema.messages import UserError, one_line
 
 Array = NDArray[Any]
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -63,13 +62,13 @@ class Filmed(gym.Wrapper):
                 way_out = gl_setting() or "; set MUJOCO_GL=egl or MUJOCO_GL=osmesa"
             else:
                 way_out = ""
-            raise EvaluationError(f"{name} cannot be drawn: {one_line(error)}{way_out}") from error
+            raise UserError(f"{name} cannot be drawn: {one_line(error)}{way_out}") from error
         if not isinstance(frame, np.ndarray):
-            raise EvaluationError(f"{name} cannot be drawn: it has no render mode rgb_array")
+            raise UserError(f"{name} cannot be drawn: it has no render mode rgb_array")
         try:
             whole = picture(frame)
         except ValueError as error:
-            raise EvaluationError(f"{name} cannot be drawn: {error}") from None
+            raise UserError(f"{name} cannot be drawn: {error}") from None
         self._size = self._size or whole.shape[:2]
         rows, columns = (
             np.arange(wanted) * given // wanted
@@ -129,7 +128,7 @@ def headless(env: gym.Env) -> Iterator[None]:
         if hasattr(env.unwrapped, "mujoco_renderer") and "MUJOCO_GL" not in os.environ:
             backend = headless_gl()
             if backend is None:
-                raise EvaluationError(
+                raise UserError(
                     "MuJoCo has no OpenGL library to draw with where there is no display; "
                     "apt-get install libosmesa6"
                 )
@@ -148,9 +147,9 @@ def video(file: Path, rate: float) -> Iterator[Callable[[Array], None]]:
     """A function that adds a frame to a video, which appears under its name when it is whole."""
     suffix = file.suffix.lower()
     if suffix not in VIDEO_SUFFIXES:
-        raise EvaluationError(f"{file}: a video ends in {' or '.join(VIDEO_SUFFIXES)}")
+        raise UserError(f"{file}: a video ends in {' or '.join(VIDEO_SUFFIXES)}")
     if suffix == ".mp4" and not has_mp4_encoder():
-        raise EvaluationError(
+        raise UserError(
             f"{file}: there is no encoder for MP4; pip install 'rllib-lpdm[video]', or write a .gif"
         )
     every = math.ceil(rate / GIF_RATE) if suffix == ".gif" else 1
@@ -192,7 +191,7 @@ def _writing(file: Path) -> Iterator[None]:
         yield
     except Exception as error:
         reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
-        raise EvaluationError(f"{file} cannot be written: {reason}") from None
+        raise UserError(f"{file} cannot be written: {reason}") from None
 
 
 def has_mp4_encoder() -> bool:

@@ -6,20 +6,15 @@ import importlib.resources
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal
 
 import numpy as np
 
 from rllib_lpdm.results.scores import Floats, Measures, measures
 from rllib_lpdm.results.storage import read_file
 from rllib_lpdm.schema.messages import one_line, shown
+from rllib_lpdm.schema.search_section import FLOORS, Column
 
 Table = Mapping[tuple[str, str, str], Measures]  # by environment, algorithm and method
-Column = Literal["max_score", "rel_spread", "iterations"]
-
-# The least that a unit of distance may be, in percent: of the published score, of the score again
-# (a spread is in percent of it), and of the published iteration.
-FLOORS: Final[Mapping[Column, float]] = {"max_score": 2.0, "rel_spread": 2.0, "iterations": 10.0}
 COLUMNS = tuple(FLOORS)  # in the order of Measures
 BASELINE = "bp"  # whose max score the iterations of other methods are counted to
 NAMES = ("environment", "algorithm", "method")

@@ -44,7 +44,7 @@ from rllib_lpdm.results.storage import (
     write_whole,
 )
 from rllib_lpdm.schema.columns import metric_of
-from rllib_lpdm.schema.messages import inert, one_line
+from rllib_lpdm.schema.messages import UserError, inert, one_line
 
 COLUMNS = {  # besides distance_error of each layer
     "iteration": "int32",
@@ -66,10 +66,6 @@ _OF_ONE_MACHINE = {"process", "session", "run_id", "failures", "checkpoints"}
 Cells = dict[str, tuple[RunRecord, dict[str, Floats]]]
 
 
-class PublishedError(ValueError):
-    """Published files that cannot be read or added to; the message names the file."""
-
-
 def is_published(folder: Path) -> bool:
     """Whether a folder holds published cells, rather than a folder for each."""
     return (folder / PUBLISHED_RUNS).exists()
@@ -80,7 +76,7 @@ def read_runs(folder: Path) -> dict[str, RunRecord]:
 
     Raises:
         OSError: the file cannot be read.
-        RecordError: a line of it is damaged.
+        UserError: a line of it is damaged.
     """
     path = folder / PUBLISHED_RUNS
     records = (
@@ -99,8 +95,8 @@ def read_published(folder: Path) -> Cells:
 
     Raises:
         OSError: a file cannot be read.
-        PublishedError: a file is damaged or missing.
-        RecordError: a record is damaged.
+        UserError: a file is damaged or missing.
+        UserError: a record is damaged.
     """
     runs = read_runs(folder)
     curves: dict[str, dict[str, Floats]] = {}
@@ -117,11 +113,11 @@ def read_published(folder: Path) -> Cells:
                     str(name): column.to_numpy("float64") for name, column in columns.items()
                 }
         except (OSError, KeyError, ValueError) as error:
-            raise PublishedError(f"{path} is missing or damaged ({one_line(error)})") from None
+            raise UserError(f"{path} is missing or damaged ({one_line(error)})") from None
     lost = [name for name in runs if name not in curves]
     if lost:
         path = _curves_file(folder, runs[lost[0]].environment)
-        raise PublishedError(f"{path} has no rows of {lost[0]}, which {PUBLISHED_RUNS} names")
+        raise UserError(f"{path} has no rows of {lost[0]}, which {PUBLISHED_RUNS} names")
     return {name: (run, curves[name]) for name, run in runs.items()}
 
 
@@ -170,19 +166,19 @@ def publish(folder: Path, into: Path) -> tuple[int, int]:
 
     Raises:
         OSError: a file cannot be read or written.
-        PublishedError: a cell is published already with other settings or lacks something, nothing
+        UserError: a cell is published already with other settings or lacks something, nothing
             is finished, the published folder is a link, or it holds something else.
-        RecordError: a record is damaged.
-        StorageError: another call takes too long.
+        UserError: a record is damaged.
+        UserError: another call takes too long.
     """
     for place in (into, into / PUBLISHED_CURVES):
         if place.is_symlink():
-            raise PublishedError(
+            raise UserError(
                 f"{place} is a link, and nothing is published through one; delete it, or choose "
                 "another folder"
             )
     if cell_folders(into):
-        raise PublishedError(f"{into} holds an experiment's cells; publish into another folder")
+        raise UserError(f"{into} holds an experiment's cells; publish into another folder")
     added = _unpublished(folder, into)
     (into / PUBLISHED_CURVES).mkdir(parents=True, exist_ok=True)
     with locked(into, PATIENCE):
@@ -219,11 +215,11 @@ def _unpublished(folder: Path, into: Path) -> Cells:
             try:
                 columns = read_columns(read_file(file), _is_published)
             except (OSError, ValueError) as error:
-                raise PublishedError(f"{file} cannot be read ({one_line(error)})") from None
+                raise UserError(f"{file} cannot be read ({one_line(error)})") from None
             _check_columns(file, columns)
             added[run.cell] = run, columns
     if not (added or published):
-        raise PublishedError(f"{folder} has no finished cell")
+        raise UserError(f"{folder} has no finished cell")
     return added
 
 
@@ -232,7 +228,7 @@ def _one_search(folder: Path, into: Path) -> SearchRecord | None:
     search = SearchRecord.read(folder)
     known = SearchRecord.read(into) if search else None
     if search and known and search.name != known.name:
-        raise PublishedError(
+        raise UserError(
             f"{into} holds the search {one_line(known.name)}; publish {one_line(search.name)} into "
             "another folder"
         )
@@ -242,23 +238,23 @@ def _one_search(folder: Path, into: Path) -> SearchRecord | None:
 def _check_same(into: Path, known: RunRecord, run: RunRecord) -> None:
     changed = [name for name in _SAME if getattr(known, name) != getattr(run, name)]
     if changed:
-        raise PublishedError(
+        raise UserError(
             f"{into} holds {run.cell} with other {', '.join(changed)}; publish into another folder"
         )
 
 
 def _check_columns(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Raises PublishedError unless a cell has what a published one has."""
+    """Raises UserError unless a cell has what a published one has."""
     if not columns:
-        raise PublishedError(f"{file} has no rows")
+        raise UserError(f"{file} has no rows")
     for name in COLUMNS:
         if name not in columns:
-            raise PublishedError(f"{file} has no column {name}")
+            raise UserError(f"{file} has no column {name}")
     for name in _COUNTERS:
         if not np.isfinite(columns[name]).all():
-            raise PublishedError(f"{file}: {name} has values that are not finite")
+            raise UserError(f"{file}: {name} has values that are not finite")
     if not np.isfinite(columns[RETURN]).any():
-        raise PublishedError(f"{file}: no {RETURN} is a finite number")
+        raise UserError(f"{file}: no {RETURN} is a finite number")
 
 
 def as_published(column: str, values: NDArray[Any]) -> NDArray[Any]:
@@ -314,7 +310,7 @@ def _write(into: Path, cells: Cells, plan: Plan, search: SearchRecord | None) ->
     )
     for path in (*contents, *(into / name for name in (PLAN_FILE, SEARCH_FILE, PUBLISHED_SUMS))):
         if path.is_dir() and not path.is_symlink():
-            raise PublishedError(f"{path} is a folder, where a file is to be; delete or move it")
+            raise UserError(f"{path} is a folder, where a file is to be; delete or move it")
     for path, content in contents.items():
         write_whole(path, content)
     plan.write(into)

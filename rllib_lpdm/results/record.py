@@ -15,11 +15,12 @@ from pydantic import (
 )
 
 from rllib_lpdm.results.layout import MOST_BYTES, RUN_FILE, cell_folders, checkpoint_iteration
-from rllib_lpdm.results.storage import check_file, is_remote, read_file, write_whole
-from rllib_lpdm.schema.messages import fault, one_line
+from rllib_lpdm.results.storage import is_remote, read_file, write_whole
+from rllib_lpdm.schema.files import check_file
+from rllib_lpdm.schema.messages import UserError, fault, one_line
 
 
-class RecordError(ValueError):
+class RecordError(UserError):
     """A ``run.json`` that cannot be used.
 
     Attributes:

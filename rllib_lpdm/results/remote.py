@@ -38,7 +38,7 @@ class RemoteCell:
         A checkpoint that it does not name was lost on its way, and goes with the next one.
 
         Raises:
-            RecordError: ``run.json`` is damaged.
+            UserError: ``run.json`` is damaged.
         """
         run = RunRecord.read(self._remote)
         if run is None:

@@ -5,38 +5,34 @@ import errno
 import fcntl
 import os
 import re
-import stat
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from upath import UPath
 
 from rllib_lpdm.results.layout import LOCK_FILE, MOST_BYTES
-from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.schema import files
+from rllib_lpdm.schema.messages import UserError, one_line
 
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
-
-
-class StorageError(ValueError):
-    """Why results cannot be kept in a place; the message names it."""
 
 
 def results_folder(output: str | Path) -> Path:
     """The folder that ``--output`` names, absolute; a URL gives a UPath, which acts like a Path.
 
     Raises:
-        StorageError: the URL's file system is not installed or does not answer, or the URL holds a
+        UserError: the URL's file system is not installed or does not answer, or the URL holds a
             password.
     """
     text = str(output)
     if "://" not in text:
         return Path(text).absolute()
     if re.search("://[^/]*@", text):  # wherever it stands: URLs of fsspec can be chained
-        raise StorageError(
+        raise UserError(
             "--output: credentials in a URL would be written into every run.json; give them to "
             "the file system's own environment variables or files instead"
         )
@@ -48,7 +44,7 @@ def results_folder(output: str | Path) -> Path:
             raise ValueError("is in this process's memory, where no other process could write")
         (folder / "name").exists()  # asks the server, which may be out of reach
     except Exception as error:  # a file system raises whatever it meets
-        raise StorageError(f"--output {text}: {one_line(error)}") from None
+        raise UserError(f"--output {text}: {one_line(error)}") from None
     return cast(Path, folder)
 
 
@@ -56,14 +52,14 @@ def given_folder(text: str) -> Path:
     """A folder to read from; a URL gives a UPath, which acts like a Path.
 
     Raises:
-        StorageError: the URL's file system is not installed.
+        UserError: the URL's file system is not installed.
     """
     if "://" not in text:
         return Path(text)
     try:
         return cast(Path, UPath(text))
     except (ImportError, ValueError) as error:
-        raise StorageError(f"{text}: {one_line(error)}") from None
+        raise UserError(f"{text}: {one_line(error)}") from None
 
 
 def is_remote(folder: Path) -> bool:
@@ -72,52 +68,13 @@ def is_remote(folder: Path) -> bool:
 
 
 def open_file(path: Path, limit: int | None = None) -> BinaryIO:
-    """Opens a regular file for reading; a FIFO or a device might keep its reader for ever.
-
-    Args:
-        path: on this machine, or behind a URL.
-        limit: bytes that the file may have; None for the limit of its name.
-
-    Raises:
-        OSError: there is no such file, it cannot be read, is not regular, or is too long.
-    """
-    limit = MOST_BYTES[path.name] if limit is None else limit
-    if getattr(path, "protocol", "") in ("file", "local"):
-        path = Path(cast(Any, path).path)
-    elif is_remote(path):  # where all files are regular
-        file = cast(BinaryIO, path.open("rb"))
-        try:
-            check_file(path, {"type": "file", "size": getattr(file, "size", None)}, limit)
-        except OSError:
-            file.close()
-            raise
-        return file
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        kind = "file" if stat.S_ISREG(status.st_mode) else "other"
-        check_file(path, {"type": kind, "size": status.st_size}, limit)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def check_file(path: object, about: Mapping[str, Any], limit: int) -> None:
-    """Raises OSError unless fsspec describes a regular file of at most ``limit`` bytes."""
-    if about["type"] != "file":
-        reason = f"it is not a regular file, and may be longer than {limit} bytes"
-        raise OSError(errno.EINVAL, reason, str(path))
-    if (about.get("size") or 0) > limit:
-        raise OSError(errno.EFBIG, f"it is longer than {limit} bytes", str(path))
+    """Opens a file as :func:`rllib_lpdm.schema.files.open_file`; its name may have the limit."""
+    return files.open_file(path, MOST_BYTES[path.name] if limit is None else limit)
 
 
 def read_file(path: Path, limit: int | None = None) -> bytes:
-    """The content of a regular file; takes and raises what :func:`open_file` does."""
-    with open_file(path, limit) as file:
-        return file.read(MOST_BYTES[path.name] if limit is None else limit)
+    """Reads a file as :func:`rllib_lpdm.schema.files.read_file`; its name may have the limit."""
+    return files.read_file(path, MOST_BYTES[path.name] if limit is None else limit)
 
 
 @contextlib.contextmanager
@@ -133,7 +90,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
 
     Raises:
         OSError: the lock's file cannot be made.
-        StorageError: another process has the folder.
+        UserError: another process has the folder.
     """
     if is_remote(folder):
         yield
@@ -141,7 +98,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     path, until = folder / LOCK_FILE, time.monotonic() + patience
     while (descriptor := _try_lock(path)) is None:
         if time.monotonic() >= until:
-            raise StorageError(f"{folder} is in use by another run; wait for it or stop it")
+            raise UserError(f"{folder} is in use by another run; wait for it or stop it")
         time.sleep(0.05)
     try:
         yield

@@ -4,8 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from rllib_lpdm.algorithms.catalogue import AlgorithmName
-from rllib_lpdm.methods import MethodName
+from rllib_lpdm.schema.catalogue import AlgorithmName, MethodName
 
 
 class When(BaseModel):

@@ -11,9 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 import gymnasium as gym
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
-from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rllib_lpdm.results.layout import MIB
 from rllib_lpdm.schema.messages import unknown_name
 
 # Those that data can describe, and that keep nothing from one episode to the next: an episode is
@@ -38,7 +36,7 @@ WRAPPERS = (
     "TimeAwareObservation",
 )
 FOREIGN = ("GymV21Environment-v0", "GymV26Environment-v0")  # shimmy's, of the gym before gymnasium
-MODEL, MOST_OF_MODEL = "xml_file", 64 * MIB  # an argument of MuJoCo's, and bytes of its file
+MODEL, MOST_OF_MODEL = "xml_file", 64 * 2**20  # an argument of MuJoCo's, and bytes of its file
 RUNNING = (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)
 OF_MAKE = ("id", "max_episode_steps", "disable_env_checker")  # gym.make's own arguments
 
@@ -183,7 +181,9 @@ def _check_files(kwargs: Mapping[str, Any]) -> None:
 def check_single_agent(env: Any) -> None:
     """Raises ValueError for several agents, several copies, or statistics that keep changing."""
     name = type(env).__name__
-    if isinstance(env, MultiAgentEnv) or hasattr(env, "possible_agents"):
+    if hasattr(env, "possible_agents") or "MultiAgentEnv" in {
+        each.__name__ for each in type(env).__mro__
+    }:
         raise ValueError(
             f"{name} has several agents; rllib_lpdm trains one policy for one agent, so wrap it in "
             "a gymnasium environment of one agent"

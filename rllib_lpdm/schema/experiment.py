@@ -17,12 +17,10 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    create_model,
     field_validator,
 )
 
-from rllib_lpdm.algorithms.catalogue import ALGORITHMS, SETTINGS_CLASSES, AlgorithmName
-from rllib_lpdm.methods import METHODS, MethodName
+from rllib_lpdm.schema.catalogue import ALGORITHMS, AlgorithmName, MethodName, settings_classes
 from rllib_lpdm.schema.conditions import Override
 from rllib_lpdm.schema.environments import (
     EnvironmentMaker,
@@ -30,6 +28,8 @@ from rllib_lpdm.schema.environments import (
     Name,
     name_with,
 )
+from rllib_lpdm.schema.messages import UserError
+from rllib_lpdm.schema.registry import METHODS
 from rllib_lpdm.schema.search_section import SearchSection, Seed
 from rllib_lpdm.schema.settings import Settings, is_dotted_name, refuse_booleans, setting
 
@@ -37,14 +37,6 @@ VariantName = Annotated[str, AfterValidator(name_with(".-"))]
 MOST_CELLS = 100_000
 PATHS = ("init_hidden_from", "pretrain_from")  # settings that name files
 LARGEST = 2**53  # every integer up to here is a float too, as in iterations.csv
-
-
-class ExperimentError(ValueError):
-    """A fault of the experiment file or the command line; the message names the place."""
-
-
-class EvaluationError(ValueError):
-    """Why a folder cannot be evaluated or filmed: one line that names the place."""
 
 
 class RunSettings(Settings):
@@ -137,26 +129,49 @@ class RunSettings(Settings):
 
     def of_training(self) -> dict[str, Any]:
         """The settings that decide what is learned, as JSON has them; not how the cell is run."""
-        how = RunSettings.model_fields.keys() - Settings.model_fields.keys()
-        return self.model_dump(mode="json", exclude={*how, "iterations_per_report"})
+        return self.model_dump(mode="json", exclude=set(HOW_RUN))
 
 
-class CellSettings(RunSettings, *SETTINGS_CLASSES):  # type: ignore[misc]  # the catalogue's
+#: Settings that say how a cell is run, and change nothing that is learned.
+HOW_RUN = {"iterations_per_report", *RunSettings.model_fields} - (
+    Settings.model_fields.keys() - {"iterations_per_report"}
+)
+
+
+class CellSettings(RunSettings, *settings_classes()):  # type: ignore[misc]  # the catalogue's
     """Every setting that an experiment file can give, whichever algorithm it belongs to."""
 
 
-def _own(settings: Any) -> type[RunSettings]:
-    bases = (RunSettings, settings)
-    return create_model(f"Own{settings.__name__}", __base__=bases, __module__=__name__)
+#: Every setting's default, as JSON has it.
+DEFAULTS = CellSettings().model_dump(mode="json")
 
 
-_OWN_SETTINGS = {settings: _own(settings) for settings in SETTINGS_CLASSES}
-globals().update({made.__name__: made for made in _OWN_SETTINGS.values()})  # pickle looks there
+def every_setting() -> type[CellSettings]:
+    """Returns ``CellSettings``, with the settings of registered algorithms beside them."""
+    added = [each for each in settings_classes() if not issubclass(CellSettings, each)]
+    return _combined(CellSettings, *added) if added else CellSettings
 
 
 def settings_of(algorithm: AlgorithmName) -> type[RunSettings]:
-    """The class of the settings of an algorithm's cells."""
-    return _OWN_SETTINGS[ALGORITHMS[algorithm].settings_class]
+    """Returns the class of the settings of an algorithm's cells."""
+    return _combined(RunSettings, ALGORITHMS[algorithm].settings_class)
+
+
+@functools.cache
+def _combined(*classes: Any) -> Any:
+    """Returns a class with the settings of several; its instances can be pickled."""
+    needed = [c for c in classes if not any(c in other.__mro__[1:] for other in classes)]
+    bases = tuple(sorted(needed, key=lambda each: -len(each.__mro__)))
+
+    def reduced(self: Any) -> tuple[Any, ...]:
+        return _restored, (classes, dict(self))
+
+    return type("Settings", bases, {"__reduce__": reduced, "__module__": __name__})
+
+
+def _restored(classes: tuple[Any, ...], values: dict[str, Any]) -> RunSettings:
+    restored: RunSettings = _combined(*classes).model_construct(**values)
+    return restored
 
 
 def own_settings(algorithm: AlgorithmName, values: Mapping[str, Any]) -> RunSettings:
@@ -280,19 +295,19 @@ class Experiment:
         """All cells; the seeds vary slowest, so that every configuration has a result early.
 
         Raises:
-            ExperimentError: two cells would have one name, a cell has no budget, or there are more
+            UserError: two cells would have one name, a cell has no budget, or there are more
                 than MOST_CELLS.
         """
         crossed = (self.seeds, self.environments, self.algorithms, self.methods, self.variants)
         count = math.prod(len(values) or 1 for values in crossed)
         if count > MOST_CELLS:
-            raise ExperimentError(f"{self.source}: {count:,} cells are more than {MOST_CELLS:,}")
+            raise UserError(f"{self.source}: {count:,} cells are more than {MOST_CELLS:,}")
         cells = list(self.every_cell())
         repeated = [name for name, count in Counter(c.name for c in cells).items() if count > 1]
         if repeated:
-            raise ExperimentError(f"{self.source}: two cells would be named {repeated[0]!r}")
+            raise UserError(f"{self.source}: two cells would be named {repeated[0]!r}")
         if cells and any(cell.settings.iterations is None for cell in cells):
-            raise ExperimentError(
+            raise UserError(
                 f"{self.source}: settings.iterations: say how many iterations a cell trains for"
             )
         left_out = self.without | self.same.keys()
@@ -347,7 +362,7 @@ class Experiment:
             own: settings of the variant.
 
         Raises:
-            ExperimentError: they cannot be used together, or with the method.
+            UserError: they cannot be used together, or with the method.
         """
         values: dict[str, Any] = {}
         for layer in self.layers:
@@ -363,5 +378,5 @@ class Experiment:
             what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             place = " ".join(filter(None, (environment, algorithm, method, variant)))
             reason = str(what).removeprefix("Value error, ")
-            raise ExperimentError(f"{self.source}: {place}: {reason}") from None
+            raise UserError(f"{self.source}: {place}: {reason}") from None
         return settings

@@ -9,8 +9,8 @@ import pydantic
 
 from rllib_lpdm.schema.conditions import Override, When
 from rllib_lpdm.schema.environments import EnvironmentSpec, WrapperSpec
-from rllib_lpdm.schema.experiment import CellSettings, ExperimentError
-from rllib_lpdm.schema.messages import explained, nearest, one_line, shown, unknown_name
+from rllib_lpdm.schema.experiment import every_setting
+from rllib_lpdm.schema.messages import UserError, explained, nearest, one_line, shown, unknown_name
 from rllib_lpdm.schema.search_section import (
     Calibration,
     Halving,
@@ -25,24 +25,24 @@ FAULTS_LISTED = 10
 
 
 def refuse(lines: Sequence[str]) -> None:
-    """Raises an ExperimentError of the first of these lines, each once, where there are any."""
+    """Raises an UserError of the first of these lines, each once, where there are any."""
     lines = list(dict.fromkeys(lines))
     more = [f"and {len(lines) - FAULTS_LISTED} more"] if len(lines) > FAULTS_LISTED else []
     if lines:
-        raise ExperimentError("\n".join([*lines[:FAULTS_LISTED], *more]))
+        raise UserError("\n".join([*lines[:FAULTS_LISTED], *more]))
 
 
 def check_all(checks: Iterable[Callable[[], object]]) -> None:
     """Makes all checks.
 
     Raises:
-        ExperimentError: has the lines of every check that failed.
+        UserError: has the lines of every check that failed.
     """
     lines: list[str] = []
     for check in checks:
         try:
             check()
-        except ExperimentError as error:
+        except UserError as error:
             lines += str(error).splitlines()
     refuse(lines)
 
@@ -51,7 +51,7 @@ def validated(model: type[Any], content: dict[str, Any], place: str) -> Any:
     """The model of some content.
 
     Raises:
-        ExperimentError: a line for every fault, which names the place.
+        UserError: a line for every fault, which names the place.
     """
     known = {key: value for key, value in content.items() if key in model.model_fields}
     lines = [
@@ -71,16 +71,16 @@ def check_settings(place: str, values: Mapping[str, Any]) -> None:
     """Refuses unknown settings and wrong values.
 
     Raises:
-        ExperimentError: a line for every fault, which names the place.
+        UserError: a line for every fault, which names the place.
     """
-    known = {name: value for name, value in values.items() if name in CellSettings.model_fields}
+    known = {name: value for name, value in values.items() if name in every_setting().model_fields}
     lines = [
-        f"{place}: {unknown_key(name, CellSettings.model_fields)}"
+        f"{place}: {unknown_key(name, every_setting().model_fields)}"
         for name in values
         if name not in known
     ]
     try:
-        CellSettings(**known)
+        every_setting()(**known)
     except pydantic.ValidationError as error:
         lines += [f"{place}.{line}" for line in _faults(error, known)]
     refuse(lines)

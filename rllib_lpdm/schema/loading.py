@@ -14,12 +14,7 @@ import gymnasium as gym
 import pydantic
 
 from rllib_lpdm.schema.environments import EnvironmentSpec, Name, import_modules
-from rllib_lpdm.schema.experiment import (
-    CellSettings,
-    Experiment,
-    ExperimentError,
-    ExperimentFile,
-)
+from rllib_lpdm.schema.experiment import Experiment, ExperimentFile, every_setting
 from rllib_lpdm.schema.faults import (
     check_all,
     check_settings,
@@ -28,7 +23,7 @@ from rllib_lpdm.schema.faults import (
     unknown_key,
     validated,
 )
-from rllib_lpdm.schema.messages import one_line, shown, unknown_name
+from rllib_lpdm.schema.messages import UserError, one_line, shown, unknown_name
 from rllib_lpdm.schema.reading import parse_yaml, read_yaml
 from rllib_lpdm.schema.search_checks import checked
 
@@ -50,13 +45,13 @@ def load_experiment(
         imports: modules that register environments with gymnasium. A file cannot name any.
 
     Raises:
-        ExperimentError: names the file and the place.
+        UserError: names the file and the place.
     """
     path = _found(Path(path))
     try:
         import_modules(imports)
     except ValueError as error:
-        raise ExperimentError(f"--import {one_line(error)}") from None
+        raise UserError(f"--import {one_line(error)}") from None
     files = _read_files(path)
     last_settings = _apply_changes(files, changes)
     layers = tuple(files.values())
@@ -109,16 +104,16 @@ def _read_files(path: Path) -> dict[Path, ExperimentFile]:
         try:
             resolved = path.resolve()
         except (OSError, RuntimeError, ValueError) as error:  # a link to itself
-            raise ExperimentError(f"{path}: cannot be read: {error}") from None
+            raise UserError(f"{path}: cannot be read: {error}") from None
         if resolved in seen:
-            raise ExperimentError(f"{path}: extends: the files extend one another in a circle")
+            raise UserError(f"{path}: extends: the files extend one another in a circle")
         seen.add(resolved)
         files[path] = file = _read_file(path, extended=bool(files))
         if file.extends is None:
             return dict(reversed(files.items()))
         parent = _found(Path(file.extends), path.parent)
         if not os.path.isfile(parent):  # of a name too long Path.is_file() raises OSError
-            raise ExperimentError(
+            raise UserError(
                 f"{path}: extends: there is no file {shown(file.extends)}; looked for "
                 f"{one_line(parent, 200)} and, for a name alone, among the package's files"
             )
@@ -131,7 +126,7 @@ def _found(path: Path, folder: Path = Path()) -> Path:
     if os.path.lexists(file) or not os.path.isfile(packaged):
         return file
     if path.name != str(path):
-        raise ExperimentError(
+        raise UserError(
             f"{file}: there is no such file; the name alone, {path.name}, takes the package's"
         )
     print(f"{file}: there is no such file; taking {packaged}", file=sys.stderr)
@@ -146,7 +141,7 @@ def _read_file(path: Path, extended: bool) -> ExperimentFile:
     """
     content = read_yaml(path, quoted=not extended)
     if extended and not content.keys() <= ExperimentFile.model_fields.keys():
-        raise ExperimentError(
+        raise UserError(
             f"{path}: has keys that no experiment file has; --dry-run of it alone names them"
         )
     check_all(
@@ -194,26 +189,26 @@ def _take_change(change: str, settings: dict[str, Any], entries: dict[str, Any])
     place = f"--set {one_line(change, 80)}"
     key, separator, text = change.partition("=")
     if not separator:
-        raise ExperimentError(f"{place}: write PATH=VALUE, such as seeds=5")
+        raise UserError(f"{place}: write PATH=VALUE, such as seeds=5")
     try:
         value = parse_yaml(text)
     except ValueError:
-        raise ExperimentError(f"{place}: the value is not valid YAML") from None
+        raise UserError(f"{place}: the value is not valid YAML") from None
     head, _, rest = key.partition(".")
     if head == "settings" and rest:
         check_settings("--set settings", {rest: value})
         settings[rest] = value
     elif head == "settings":
-        raise ExperimentError(f"{place}: name a setting, such as settings.lr=1.0e-3")
-    elif key in CellSettings.model_fields:
-        raise ExperimentError(f"{place}: {key} is a setting, write settings.{key}=...")
+        raise UserError(f"{place}: name a setting, such as settings.lr=1.0e-3")
+    elif key in every_setting().model_fields:
+        raise UserError(f"{place}: {key} is a setting, write settings.{key}=...")
     elif key not in CHANGEABLE:
-        every = [*CHANGEABLE, *(f"settings.{name}" for name in CellSettings.model_fields)]
+        every = [*CHANGEABLE, *(f"settings.{name}" for name in every_setting().model_fields)]
         near = difflib.get_close_matches(key[:80], every, n=1)
         known = near or [*CHANGEABLE, "settings.NAME"]
-        raise ExperimentError(f"{place}: {unknown_key(key, known, 'path')}")
+        raise UserError(f"{place}: {unknown_key(key, known, 'path')}")
     elif value is None:
-        raise ExperimentError(f"{place}: give a value, or leave the change out")
+        raise UserError(f"{place}: give a value, or leave the change out")
     else:
         entries[key] = value
 
@@ -224,7 +219,7 @@ def _take_change(change: str, settings: dict[str, Any], entries: dict[str, Any])
 def _check_unique(place: str, values: Sequence[Any], hint: str = "") -> None:
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ExperimentError(f"{place}: {shown(repeated[0])} is listed twice{hint}")
+        raise UserError(f"{place}: {shown(repeated[0])} is listed twice{hint}")
 
 
 def _check_environments(
@@ -272,7 +267,7 @@ def _check_tuning_seeds(
     for source, file in files.items():
         taken = sorted(set(seeds) & set(file.search.all_seeds if file.search else ()))
         if taken:
-            raise ExperimentError(
+            raise UserError(
                 f"{path}: seeds: {taken[0]} is among the search.seeds of {source}, on which "
                 "settings are chosen; report others"
             )
@@ -283,4 +278,4 @@ def _check_name(path: Path, name: str) -> None:
         pydantic.TypeAdapter(Name).validate_python(name)
     except pydantic.ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ExperimentError(f"{path}: name: {shown(name)} {reason}") from None
+        raise UserError(f"{path}: name: {shown(name)} {reason}") from None

@@ -16,6 +16,13 @@ _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
+class UserError(ValueError):
+    """A fault of a file, a folder or a command line; the message names the place and the way out.
+
+    Commands print it as one line and end with status 2.
+    """
+
+
 def one_line(text: object, limit: int = 300) -> str:
     """A text on one line, without control characters.
 

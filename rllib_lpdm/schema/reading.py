@@ -6,9 +6,8 @@ from typing import Any
 
 import yaml
 
-from rllib_lpdm.results.storage import read_file
-from rllib_lpdm.schema.experiment import ExperimentError
-from rllib_lpdm.schema.messages import one_line, shown
+from rllib_lpdm.schema.files import read_file
+from rllib_lpdm.schema.messages import UserError, one_line, shown
 
 MAX_BYTES = 100_000  # of an experiment file; the longest here has 1500
 
@@ -21,21 +20,21 @@ def read_yaml(path: Path, quoted: bool = True) -> dict[str, Any]:
         quoted: whether an error may quote the file.
 
     Raises:
-        ExperimentError: it cannot be read, is too long, or is no YAML mapping.
+        UserError: it cannot be read, is too long, or is no YAML mapping.
     """
     try:
         text = read_file(path, MAX_BYTES).decode("utf-8")
     except FileNotFoundError:
-        raise ExperimentError(f"{path}: there is no such file") from None
+        raise UserError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
-        raise ExperimentError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {error}") from None
     try:
         content = parse_yaml(text)
     except ValueError as error:
         reason = f": {error}" if quoted else ""
-        raise ExperimentError(f"{path}: is not valid YAML{reason}") from None
+        raise UserError(f"{path}: is not valid YAML{reason}") from None
     if not isinstance(content, dict):
-        raise ExperimentError(f"{path}: an experiment file is a mapping of keys to values")
+        raise UserError(f"{path}: an experiment file is a mapping of keys to values")
     return content
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from rllib_lpdm.schema.experiment import (
     MOST_CELLS,
-    CellSettings,
     Experiment,
-    ExperimentError,
     RunSettings,
+    every_setting,
     settings_of,
 )
 from rllib_lpdm.schema.faults import check_settings
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection
 from rllib_lpdm.schema.search_space import Dimension
 from rllib_lpdm.schema.settings import Settings
@@ -25,10 +25,10 @@ def checked(place: str, search: SearchSection, experiment: Experiment) -> Search
     """A search whose choices are as the settings have them; refused where it is none of its own.
 
     Raises:
-        ExperimentError: names the place.
+        UserError: names the place.
     """
     if experiment.variants:
-        raise ExperimentError(f"{place}: does not go with variants; leave the one or the other out")
+        raise UserError(f"{place}: does not go with variants; leave the one or the other out")
     triples = [
         (environment.label, algorithm, method)
         for environment in experiment.environments
@@ -42,31 +42,31 @@ def checked(place: str, search: SearchSection, experiment: Experiment) -> Search
         space[name] = _as_settings_have_it(name, dimension)
         matched = [triple for triple in triples if dimension.applies(*triple)]
         if not matched:
-            raise ExperimentError(f"{where}.when: matches none of the experiment's cells")
+            raise UserError(f"{where}.when: matches none of the experiment's cells")
         for _, algorithm, _ in matched:
             if name not in settings_of(algorithm).model_fields:
-                raise ExperimentError(
+                raise UserError(
                     f"{where}: {algorithm} has no such setting; say which have it, such as "
                     "when: {algorithm: [ppo]}"
                 )
         if name in experiment.changes:
-            raise ExperimentError(f"--set settings.{name}: is searched by {place}.space; leave it")
+            raise UserError(f"--set settings.{name}: is searched by {place}.space; leave it")
     for triple in triples:
         if not any(dimension.applies(*triple) for dimension in search.space.values()):
-            raise ExperimentError(f"{place}.space: nothing in it is searched of {' '.join(triple)}")
+            raise UserError(f"{place}.space: nothing in it is searched of {' '.join(triple)}")
     more = search.more_seeds
     runs = search.configurations * len(search.seeds) + (more.keep * len(more.seeds) if more else 0)
     cells = runs * len(triples)
     if cells > MOST_CELLS:
-        raise ExperimentError(f"{place}: {cells:,} cells are more than {MOST_CELLS:,}")
+        raise UserError(f"{place}: {cells:,} cells are more than {MOST_CELLS:,}")
     return search.model_copy(update={"space": space})
 
 
 def _check_values(where: str, space: str, name: str, values: Sequence[Any]) -> None:
-    if name not in CellSettings.model_fields:
+    if name not in every_setting().model_fields:
         check_settings(space, {name: None})
     if name in KEPT:
-        raise ExperimentError(f"{where}: is the same for all configurations; set it in settings")
+        raise UserError(f"{where}: is the same for all configurations; set it in settings")
     for value in values:
         check_settings(space, {name: value})
 
@@ -76,7 +76,7 @@ def _as_settings_have_it(name: str, dimension: Dimension) -> Dimension:
     if dimension.choice is None:
         return dimension
     values = [
-        CellSettings.model_validate({name: value}).model_dump(mode="json")[name]
+        every_setting().model_validate({name: value}).model_dump(mode="json")[name]
         for value in dimension.choice
     ]
     return dimension.model_copy(update={"choice": values})

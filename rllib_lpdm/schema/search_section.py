@@ -1,6 +1,7 @@
 """The ``search`` of an experiment file, as written."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -12,10 +13,16 @@ from pydantic import (
     model_validator,
 )
 
-from rllib_lpdm.methods import MethodName
-from rllib_lpdm.results.paper import FLOORS, Column
+from rllib_lpdm.schema.catalogue import MethodName
 from rllib_lpdm.schema.search_space import Dimension
 from rllib_lpdm.schema.settings import refuse_booleans
+
+#: A column of the paper's table 1.
+Column = Literal["max_score", "rel_spread", "iterations"]
+
+# The least that a unit of distance may be, in percent: of the published score, of the score again
+# (a spread is in percent of it), and of the published iteration.
+FLOORS: Final[Mapping[Column, float]] = {"max_score": 2.0, "rel_spread": 2.0, "iterations": 10.0}
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Proposer = Literal["random", "sobol", "optuna"]

@@ -6,9 +6,10 @@ experiment files in ``settings:``; both validate here, and ``docs/settings.md`` 
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -18,16 +19,15 @@ from pydantic import (
     field_validator,
 )
 
-from rllib_lpdm.local_learning import ACTIVATIONS, BLACK_BOXES, METRICS, NEIGHBOURS, Scaling
-from rllib_lpdm.methods import METHODS
 from rllib_lpdm.schema.messages import counted, unknown_name
-
-if TYPE_CHECKING:
-    Activation = str
-    Neighbours = str
-else:
-    Activation = Literal[tuple(ACTIVATIONS)]
-    Neighbours = Literal[NEIGHBOURS]
+from rllib_lpdm.schema.registry import (
+    ACTIVATIONS,
+    BLACK_BOXES,
+    METHODS,
+    METRICS,
+    Neighbours,
+    Scaling,
+)
 
 Width = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -131,7 +131,7 @@ class Settings(BaseModel):
         section="5",
         cost="acting in torch instead of numpy",
     )
-    activation: Activation = setting(
+    activation: Annotated[str, AfterValidator(ACTIVATIONS.known)] = setting(
         "tanh", "Activation of the hidden layers.", cost="gelu and silu: some memory within a layer"
     )
     initialization: Literal["torch", "orthogonal", "xavier"] = setting(

@@ -4,12 +4,15 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rllib_lpdm.local_learning import BLACK_BOXES, METRICS
-from rllib_lpdm.methods import METHODS
 from rllib_lpdm.schema.experiment import CellSettings
+from rllib_lpdm.schema.registry import ACTIVATIONS, BLACK_BOXES, METHODS, METRICS
 
 # These are checked by a validator, not by the schema.
-NAMES: dict[str, Iterable[str]] = {"metric": METRICS, "black_box": BLACK_BOXES}
+NAMES: dict[str, Iterable[str]] = {
+    "activation": ACTIVATIONS,
+    "metric": METRICS,
+    "black_box": BLACK_BOXES,
+}
 HEADS = ("setting", "values", "default", "paper", "meaning", "cost")
 
 

@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection
 from rllib_lpdm.schema.search_space import Dimension
 from rllib_lpdm.searches.studies import Study, Values
 
 
 def check_optuna() -> None:
-    """Raises ExperimentError where Optuna is not installed."""
+    """Raises UserError where Optuna is not installed."""
     try:
         import optuna  # noqa: F401
     except ImportError:
-        raise ExperimentError(
+        raise UserError(
             "search.proposer: optuna is not installed; pip install 'rllib-lpdm[search]', or "
             "propose by sobol"
         ) from None

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from rllib_lpdm.results.record import RunRecord, read_runs
-from rllib_lpdm.schema.experiment import Cell, ExperimentError
+from rllib_lpdm.schema.experiment import Cell
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import LowerBound, MoreSeeds
 from rllib_lpdm.searches.asking import asked
 from rllib_lpdm.searches.choice import best, calibrated, ranked
@@ -108,13 +109,13 @@ class Progression:
         """The records of all cells that have begun.
 
         Raises:
-            ExperimentError: one of them is damaged.
+            UserError: one of them is damaged.
         """
         if self.outdated or not self.folder.exists():
             return {}
         runs, damaged = read_runs(self.folder)
         if damaged:
-            raise ExperimentError(next(iter(damaged.values())))
+            raise UserError(next(iter(damaged.values())))
         return runs
 
     # -- random and Sobol: all at once, the best of a rung going on --------------------------------
@@ -275,4 +276,4 @@ class Progression:
         try:
             return standing(self.folder, cell, runs.get(cell.name), measure)
         except (OSError, ValueError) as error:
-            raise ExperimentError(f"{self.folder / cell.name}: {error}") from None
+            raise UserError(f"{self.folder / cell.name}: {error}") from None

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from rllib_lpdm.grid.estimate import most_steps, probe
-from rllib_lpdm.schema.experiment import Cell, ExperimentError
-from rllib_lpdm.schema.messages import counted, figure, one_line
+from rllib_lpdm.schema.experiment import Cell
+from rllib_lpdm.schema.messages import UserError, counted, figure, one_line
 from rllib_lpdm.searches.generations import Progression
 from rllib_lpdm.searches.studies import Search, Study
 
@@ -16,7 +16,7 @@ def plan(progression: Progression) -> Iterator[str]:
     that last to their time limit.
 
     Raises:
-        ExperimentError: a cell cannot be trained.
+        UserError: a cell cannot be trained.
     """
     search, rungs = progression.search, progression.rungs
     speeds = {
@@ -87,4 +87,4 @@ def _seconds_per_step(cell: Cell) -> float:
     try:
         return probe(cell).seconds_per_step
     except Exception as error:  # settings that do not go together, or with this machine
-        raise ExperimentError(f"{cell.name}: {one_line(error)}") from error
+        raise UserError(f"{cell.name}: {one_line(error)}") from error

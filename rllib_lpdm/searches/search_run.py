@@ -11,8 +11,8 @@ from rllib_lpdm.grid.session import session
 from rllib_lpdm.results.record import RunRecord
 from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import results_folder
-from rllib_lpdm.schema.experiment import Cell, ExperimentError
-from rllib_lpdm.schema.messages import counted
+from rllib_lpdm.schema.experiment import Cell
+from rllib_lpdm.schema.messages import UserError, counted
 from rllib_lpdm.searches.generations import Generation, Progression
 from rllib_lpdm.searches.outcome import write
 from rllib_lpdm.searches.studies import Search
@@ -53,7 +53,7 @@ def run_search(
             :func:`~rllib_lpdm.grid.run.run_experiment`.
 
     Raises:
-        ExperimentError: as for an experiment; or a cell's files are damaged.
+        UserError: as for an experiment; or a cell's files are damaged.
     """
     folder = results_folder(output) / search.experiment.name
     failed: dict[str, str] = {}
@@ -99,14 +99,14 @@ def _left(progression: Progression, generation: Generation) -> tuple[list[Cell],
     """The cells that a generation has still to train, and what the folder has of it.
 
     Raises:
-        ExperimentError: a cell was begun under other settings, or cannot go on.
+        UserError: a cell was begun under other settings, or cannot go on.
     """
     runs = progression.records()
     # a cell that a later generation has taken further is not asked to take that back
     as_begun = [_as_far_as(cell, runs.get(cell.name)) for cell in generation.cells]
     begun = Begun({}, {}, []) if not runs else existing_runs(progression.folder, as_begun)
     if begun.unusable:
-        raise ExperimentError(next(iter(begun.unusable.values())))
+        raise UserError(next(iter(begun.unusable.values())))
     for note in begun.notes:
         print(note, flush=True)
     todo = [

@@ -10,7 +10,8 @@ from typing import Any
 
 from rllib_lpdm.results.paper import BASELINE, COLUMNS, published, read_table
 from rllib_lpdm.results.scores import NOTHING, Measures
-from rllib_lpdm.schema.experiment import Cell, Experiment, ExperimentError, RunSettings
+from rllib_lpdm.schema.experiment import Cell, Experiment, RunSettings
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection
 from rllib_lpdm.schema.search_space import Dimension
 from rllib_lpdm.searches.draws import drawn
@@ -60,11 +61,11 @@ class Search:
         """The search of an experiment.
 
         Raises:
-            ExperimentError: it has none, a configuration cannot be trained, or what it is
+            UserError: it has none, a configuration cannot be trained, or what it is
                 calibrated to has not been published.
         """
         if experiment.search is None:
-            raise ExperimentError(f"{experiment.source}: has no search; `tune` runs its cells")
+            raise UserError(f"{experiment.source}: has no search; `tune` runs its cells")
         search = cls(experiment, experiment.search)
         for study in search.studies:
             for number, values in enumerate(search.drawn_of(study)):
@@ -77,7 +78,7 @@ class Search:
         """Published numbers of the kinds that count, and the baseline's max score for the others.
 
         Raises:
-            ExperimentError: the table cannot be read, or lacks one of them.
+            UserError: the table cannot be read, or lacks one of them.
         """
         calibration, found = self.section.calibration, {}
         if calibration is None:
@@ -87,20 +88,18 @@ class Search:
             beside = Path(self.experiment.source).parent
             table = published() if name == "paper" else read_table(beside / name)
         except ValueError as error:
-            raise ExperimentError(f"{place}.published: {error}") from None
+            raise UserError(f"{place}.published: {error}") from None
         for study in self.studies:
             methods = calibration.methods or self.experiment.methods
             counted = [kind for kind in study.kinds if kind[2] in methods]
             if not counted:
-                raise ExperimentError(f"{place}.methods: nothing of {study.label} counts")
+                raise UserError(f"{place}.methods: nothing of {study.label} counts")
             for kind in counted:
                 target = table.get(kind, NOTHING)
                 numbers = dict(zip(COLUMNS, target, strict=True))
                 for column in calibration.columns:
                     if math.isnan(numbers[column]):
-                        raise ExperimentError(
-                            f"{place}: {name} has no {column} for {' '.join(kind)}"
-                        )
+                        raise UserError(f"{place}: {name} has no {column} for {' '.join(kind)}")
                 baseline = table.get((*kind[:2], BASELINE)) if kind[2] != BASELINE else None
                 found[kind] = target, baseline.max_score if baseline else math.inf
         return found
@@ -156,7 +155,7 @@ class Search:
             seeds: those that all configurations run on by default.
 
         Raises:
-            ExperimentError: they cannot be trained.
+            UserError: they cannot be trained.
         """
         made = {each.label: each for each in self.experiment.environments}
         variant = configuration_name(number)
@@ -184,7 +183,7 @@ class Search:
         own = {name: value for name, value in values.items() if study.space[name].applies(*kind)}
         settings = self.experiment.settings(*kind, variant, own)
         if settings.iterations is None:
-            raise ExperimentError(
+            raise UserError(
                 f"{self.experiment.source}: settings.iterations: say how many iterations a cell "
                 "trains for"
             )

@@ -9,7 +9,8 @@ from rllib_lpdm.analysis import output
 from rllib_lpdm.analysis.cells import Series
 from rllib_lpdm.analysis.drawing import Picture
 from rllib_lpdm.analysis.groups import Place
-from rllib_lpdm.analysis.summary import ReportError, analyse
+from rllib_lpdm.analysis.summary import analyse
+from rllib_lpdm.schema.messages import UserError
 from tests.analysis.cells import write_cell, write_plan
 
 
@@ -61,14 +62,14 @@ def test_where_there_is_nothing_to_report_an_error_names_the_folder(tmp_path, wh
     (tmp_path / "empty").mkdir()
     (tmp_path / "pictures" / "summer").mkdir(parents=True)
     (tmp_path / "pictures" / "summer" / "beach.png").write_bytes(b"\x89PNG")
-    with pytest.raises(ReportError, match=str(tmp_path / what)):
+    with pytest.raises(UserError, match=str(tmp_path / what)):
         analyse(tmp_path / what)
 
 
 def test_where_all_cells_are_damaged_the_error_names_each(tmp_path):
     for seed, file in enumerate(["run.json", "iterations.csv"]):
         (write_cell(tmp_path, seed=seed) / file).write_bytes(b"\xff\n\xff\n")
-    with pytest.raises(ReportError) as error:
+    with pytest.raises(UserError) as error:
         analyse(tmp_path)
     assert [line.split(":")[0].strip() for line in str(error.value).splitlines()[1:]] == [
         "CartPole-v1_ppo_bp_s0",
@@ -80,7 +81,7 @@ def test_the_only_experiment_in_a_folder_is_found_and_of_several_one_is_to_be_na
     write_grid(tmp_path / "first")
     assert analyse(tmp_path).results.name == "first"
     write_grid(tmp_path / "second")
-    with pytest.raises(ReportError) as error:
+    with pytest.raises(UserError) as error:
         analyse(tmp_path)
     assert str(tmp_path / "first") in str(error.value)
     assert str(tmp_path / "second") in str(error.value)
@@ -235,7 +236,7 @@ def test_a_variant_that_nothing_can_be_compared_with_is_named(tmp_path):
 
 def test_an_unknown_baseline_is_an_error_that_lists_the_methods(tmp_path):
     write_grid(tmp_path)
-    with pytest.raises(ReportError, match=r"--baseline magic: .*bp, lpdm"):
+    with pytest.raises(UserError, match=r"--baseline magic: .*bp, lpdm"):
         analyse(tmp_path, "magic")
     bp, lpdm, *_ = analyse(tmp_path, "lpdm").scores
     assert np.isfinite(bp.ratios).all()

@@ -3,8 +3,6 @@
 import cProfile
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -281,14 +279,6 @@ def test_whatever_happened_to_a_file_the_others_are_read(tmp_path, file, edits):
     assert len(results.cells) == 2 or bad.name in results.missing or results.notes
     assert all(len(found.returns) and np.isfinite(found.returns).all() for found in results.cells)
     assert all(note.isprintable() for note in results.notes)
-
-
-def test_the_analysis_needs_no_ray_and_no_torch():
-    names = sorted(path.stem for path in (ROOT / "rllib_lpdm" / "analysis").glob("*.py"))
-    assert {"results", "statistics", "scores", "aggregates", "curves", "report"} <= set(names)
-    imports = "; ".join(f"import rllib_lpdm.analysis.{name}" for name in names)
-    code = f"import sys; {imports}; sys.exit(bool({{'ray', 'torch'}} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_column_that_is_not_finite_is_left_out_by_name_and_the_returns_kept(tmp_path):

@@ -1,11 +1,11 @@
-"""Whatever is wrong with an experiment file is one ExperimentError that names file and place."""
+"""Whatever is wrong with an experiment file is one UserError that names file and place."""
 
 import os
 
 import pytest
 
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 
 GOOD = """\
 environments: [CartPole-v1, Acrobot-v1]
@@ -233,7 +233,7 @@ CASES = {
 
 
 def refusal(path):
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         load_experiment(path).cells()
     return str(error.value)
 
@@ -272,7 +272,7 @@ def test_a_folder_a_missing_file_and_a_circular_link_are_refused_by_name(tmp_pat
 
 
 def faults(path, *changes):
-    with pytest.raises(ExperimentError) as raised:
+    with pytest.raises(UserError) as raised:
         load_experiment(path, changes)
     return str(raised.value).splitlines()
 
@@ -298,8 +298,7 @@ variants: {slow: {hidden_lr: slow}}
     for said in (
         "unknown key 'algoritms', did you mean 'algorithms'?",
         "environments[1]: unknown key 'kwarg', did you mean 'kwargs'?",
-        "algorithms[0]: Input should be 'reinforce', 'reinforce_baseline' or 'ppo', got 'PPO', "
-        "did you mean 'ppo'?",
+        "algorithms[0]: unknown algorithm 'PPO', did you mean 'ppo'?",
         "methods[1]: unknown method 'BP', did you mean 'bp'?",
         "overrides[0].when.method: unknown method 'lpmd', did you mean 'lpdm'?",
         "settings: unknown setting 'gama', did you mean 'gamma'?",
@@ -328,7 +327,7 @@ def test_environments_conditions_and_changes_are_told_together(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (setting("activation: Tanh"), "got 'Tanh', did you mean 'tanh'?"),
+        (setting("activation: Tanh"), "unknown activation 'Tanh', did you mean 'tanh'?"),
         (setting("hidden_sizes: tanh"), "write [tanh]"),
         (setting("conv_layers: [8, 4, 2]"), "write [[filters, kernel, stride], ...]"),
         (setting("Lr: 0.1"), "unknown setting 'Lr', did you mean 'lr'?"),

@@ -1,11 +1,11 @@
-"""Whatever happens to a file's text, reading it gives an experiment or an ExperimentError."""
+"""Whatever happens to a file's text, reading it gives an experiment or an UserError."""
 
 import random
 
 import pytest
 
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import CONFIGS
 
 JUNK = (
@@ -59,7 +59,7 @@ def test_a_damaged_grid_file_is_an_experiment_or_an_experiment_error(tmp_path, s
         path.write_text(mutated(original, rng), encoding="utf-8")
         try:
             assert load_experiment(path).cells()
-        except ExperimentError:
+        except UserError:
             refused += 1
         except Exception as error:
             raise AssertionError(path.read_text()) from error

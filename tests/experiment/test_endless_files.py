@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import CONFIGS
 from tests.experiment.test_fuzz import GOOD, outcome
 
@@ -69,14 +69,14 @@ def test_a_chain_of_two_thousand_files_is_read(tmp_path):
 
 
 def test_a_device_without_end_is_refused():
-    with pytest.raises(ExperimentError, match="longer than"):
+    with pytest.raises(UserError, match="longer than"):
         load_experiment("/dev/zero")
 
 
 @pytest.mark.parametrize("name", ["a" * 255 + ".yaml", "a/" * 3000, "\0", "a\0.yaml", "loop.yaml"])
 def test_a_path_that_cannot_be_is_one_line(tmp_path, name):
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
-    with pytest.raises(ExperimentError, match=r"cannot be read|no such file"):
+    with pytest.raises(UserError, match=r"cannot be read|no such file"):
         load_experiment(tmp_path / name)
     good = tmp_path / "good.yaml"
     good.write_text(GOOD + f"extends: {json.dumps(name)}\n")

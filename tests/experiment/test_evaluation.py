@@ -15,7 +15,8 @@ from rllib_lpdm.policies import saved, video
 from rllib_lpdm.policies.evaluation import SavedPolicy, evaluate
 from rllib_lpdm.policies.video import headless_gl
 from rllib_lpdm.results.checkpoints import checkpoints
-from rllib_lpdm.schema.experiment import Cell, CellSettings, EvaluationError
+from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import read_run, write_run
 from tests.experiment.plain import played, weights, weights_file
 
@@ -163,10 +164,10 @@ def test_objects_in_the_weights_are_refused_and_not_unpickled(copy, tmp_path):
     trace = tmp_path / "trace"
     objects = np.array([Payload(trace)], dtype=object)
     np.savez(weights_file(copy), **(weights(copy) | {"policy_head.bias": objects}))
-    with pytest.raises(EvaluationError, match=r"weights\.npz is no archive of plain arrays"):
+    with pytest.raises(UserError, match=r"weights\.npz is no archive of plain arrays"):
         SavedPolicy.load(copy, "last")
     weights_file(copy).write_bytes(pickle.dumps(Payload(trace)))
-    with pytest.raises(EvaluationError, match=r"weights\.npz is no archive of plain arrays"):
+    with pytest.raises(UserError, match=r"weights\.npz is no archive of plain arrays"):
         SavedPolicy.load(copy, "last")
     assert not trace.exists()
 
@@ -175,7 +176,7 @@ def test_a_module_named_in_the_environment_is_not_imported(copy, tmp_path, monke
     (tmp_path / "planted.py").write_text(f"import os; os.mkdir({str(tmp_path / 'trace')!r})")
     monkeypatch.syspath_prepend(tmp_path)
     write_run(copy, read_run(copy) | {"environment": "planted:CartPole-v1"})
-    with pytest.raises(EvaluationError, match="unknown environment 'planted:CartPole-v1'"):
+    with pytest.raises(UserError, match="unknown environment 'planted:CartPole-v1'"):
         SavedPolicy.load(copy)
     assert not (tmp_path / "trace").exists()
 
@@ -202,7 +203,7 @@ def change_bias(value):
 )
 def test_weights_that_do_not_fit_the_network_are_named(copy, change, message):
     np.savez(weights_file(copy), **change(weights(copy)))
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate(copy, 1, checkpoint="last")
 
 
@@ -216,7 +217,7 @@ def test_an_archive_of_weights_that_is_none_is_refused(copy, damage):
     else:
         with file.open("wb") as opened:
             np.save(opened, np.zeros(3, np.float32))
-    with pytest.raises(EvaluationError, match=r"weights\.npz is no archive of plain arrays"):
+    with pytest.raises(UserError, match=r"weights\.npz is no archive of plain arrays"):
         SavedPolicy.load(copy, "last")
 
 
@@ -272,7 +273,7 @@ def test_where_mujoco_cannot_draw_the_message_says_what_to_install(hopper, tmp_p
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(video, "headless_gl", lambda: None)
-    with pytest.raises(EvaluationError, match="apt-get install libosmesa6"):
+    with pytest.raises(UserError, match="apt-get install libosmesa6"):
         SavedPolicy.load(hopper).film(tmp_path / "video.gif")
     assert list(tmp_path.iterdir()) == []
 
@@ -285,7 +286,7 @@ def test_a_display_that_does_not_open_is_answered_with_the_setting(hopper, tmp_p
         raise RuntimeError("no display")
 
     monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", unable)
-    with pytest.raises(EvaluationError, match=r"no display; set MUJOCO_GL=egl or"):
+    with pytest.raises(UserError, match=r"no display; set MUJOCO_GL=egl or"):
         SavedPolicy.load(hopper).film(tmp_path / "video.gif")
 
 
@@ -296,16 +297,16 @@ def test_where_a_package_for_videos_is_missing_the_message_says_how_to_get_it(
     pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setitem(sys.modules, missing, None)
     (tmp_path / "video.mp4").write_text("an older one")
-    with pytest.raises(EvaluationError, match=r"pip install 'rllib-lpdm\[video\]'"):
+    with pytest.raises(UserError, match=r"pip install 'rllib-lpdm\[video\]'"):
         SavedPolicy.load(cartpole).film(tmp_path / "video.mp4")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an older one"]
 
 
 def test_a_video_that_cannot_be_written_is_named(cartpole, tmp_path):
     policy = SavedPolicy.load(cartpole)
-    with pytest.raises(EvaluationError, match=r"nowhere/video\.gif cannot be written"):
+    with pytest.raises(UserError, match=r"nowhere/video\.gif cannot be written"):
         policy.film(tmp_path / "nowhere" / "video.gif")
-    with pytest.raises(EvaluationError, match=r"ends in \.mp4 or \.gif"):
+    with pytest.raises(UserError, match=r"ends in \.mp4 or \.gif"):
         policy.film(tmp_path / "video.avi")
 
 
@@ -319,5 +320,5 @@ def test_a_video_that_cannot_be_written_is_named(cartpole, tmp_path):
     ],
 )
 def test_an_argument_out_of_its_range_is_refused(cartpole, arguments, message):
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate(cartpole, **arguments)

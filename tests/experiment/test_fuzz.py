@@ -12,8 +12,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rllib_lpdm.schema.experiment import CellSettings, ExperimentError, ExperimentFile
+from rllib_lpdm.schema.experiment import CellSettings, ExperimentFile
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 GOOD = """\
@@ -40,7 +41,7 @@ def outcome(path, changes=()):
     try:
         experiment = load_experiment(path, changes)
         cells = experiment.cells()
-    except ExperimentError as error:
+    except UserError as error:
         lines = str(error).split("\n")
         assert lines == list(dict.fromkeys(lines))
         assert len(lines) <= 11

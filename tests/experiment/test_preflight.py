@@ -10,8 +10,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from rllib_lpdm.grid import preflight
 from rllib_lpdm.grid.preflight import check_environments
 from rllib_lpdm.schema.environments import EnvironmentSpec
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import CONFIGS
 
 UNIT = Box(-1.0, 1.0, (2,))
@@ -63,7 +63,7 @@ def specs(*ids):
 
 
 def faults(environments):
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         check_environments(specs(*environments))
     return str(error.value).splitlines()
 

@@ -16,8 +16,9 @@ from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.grid.preflight import check_networks
 from rllib_lpdm.policies.evaluation import evaluate
 from rllib_lpdm.results.checkpoints import checkpoints
-from rllib_lpdm.schema.experiment import Cell, CellSettings, EvaluationError, ExperimentError
+from rllib_lpdm.schema.experiment import Cell, CellSettings
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import read_run, write, write_run
 
 TINY = {"iterations": 2, "iterations_per_report": 1, "hidden_sizes": [6, 5]}
@@ -38,7 +39,7 @@ def cells(folder, changes=(), **entries):
 
 def refusal(folder, **entries):
     """The lines that refuse an experiment, as the command line finds them before Ray starts."""
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         check_networks(cells(folder, **entries))
     return str(error.value).splitlines()
 
@@ -82,7 +83,7 @@ def test_a_relative_path_becomes_absolute_so_that_every_process_sees_the_same_fi
 @pytest.mark.parametrize("name", [INIT, PRETRAIN])
 def test_a_url_is_refused_with_the_way_out(tmp_path, name):
     path = write(tmp_path, settings=TINY | {name: "s3://bucket/cell"})
-    with pytest.raises(ExperimentError, match=rf"CartPole-v1 ppo lpdm: {name}: .*copy it into a"):
+    with pytest.raises(UserError, match=rf"CartPole-v1 ppo lpdm: {name}: .*copy it into a"):
         load_experiment(path).cells()
 
 
@@ -94,7 +95,7 @@ def test_black_boxes_and_backpropagation_are_refused_when_the_file_is_read_and_s
         settings=TINY,
         overrides=[{"when": {"algorithm": "ppo"}, "set": {"black_box": "sign"}}],
     )
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         load_experiment(path).cells()
     assert str(error.value).startswith(f"{path}: CartPole-v1 ppo bp: black_box 'sign' has no deriv")
     write(
@@ -114,13 +115,13 @@ def test_a_file_cannot_name_code(tmp_path, setting, place):
         "--set": {},
     }[place]
     changes = [f"settings.{setting}=os.system"] if place == "--set" else []
-    with pytest.raises(ExperimentError, match=rf"{place}.*{setting}.*names code.*from Python"):
+    with pytest.raises(UserError, match=rf"{place}.*{setting}.*names code.*from Python"):
         load_experiment(write(tmp_path, **entries), changes)
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, True, 0, -1])
 def test_numbers_of_convolutions_have_the_limits_of_all_others(tmp_path, number):
-    with pytest.raises(ExperimentError, match="conv_layers"):
+    with pytest.raises(UserError, match="conv_layers"):
         load_experiment(write(tmp_path, settings=TINY | {"conv_layers": [[4, 2, number]]}))
 
 
@@ -224,7 +225,7 @@ def test_convolutions_are_fitted_to_every_environment(tmp_path, images):
 
 def test_what_cannot_be_printed_does_not_reach_the_terminal(tmp_path):
     settings = TINY | {INIT: "/nowhere/\ud800\x1b[31m\nred"}
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         check_networks([Cell("CartPole-v1", "ppo", "lpdm", 0, CellSettings(**settings))])
     assert str(error.value).isprintable()
 
@@ -330,7 +331,7 @@ def test_a_strangers_folder_cannot_have_a_module_imported(
     run = read_run(folder)
     run["settings"][setting] = "stranger.open"
     write_run(folder, run)
-    with pytest.raises(EvaluationError, match=f"settings.{setting}: .*names code"):
+    with pytest.raises(UserError, match=f"settings.{setting}: .*names code"):
         evaluate(folder, episodes=1)
     assert not mark.exists()
     assert "stranger" not in sys.modules

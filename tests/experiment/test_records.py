@@ -17,7 +17,8 @@ from rllib_lpdm.results.checkpoints import (
     save_checkpoint,
 )
 from rllib_lpdm.results.iterations import IterationWriter, read_columns
-from rllib_lpdm.results.record import RecordError, RunRecord
+from rllib_lpdm.results.record import RunRecord
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import read_run, write_run
 
 AWKWARD = (0.1 + 0.2, -0.0, 5e-324, 1.7976931348623157e308, np.pi, -1 / 3, 1e23)
@@ -119,7 +120,7 @@ def test_a_score_that_is_no_number_is_read_as_none(tmp_path, score):
 )
 def test_a_damaged_record_is_an_error_that_names_the_file_and_the_field(tmp_path, entry, place):
     write_run(tmp_path, {**RECORD.model_dump(exclude_unset=True), **entry})
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(UserError) as error:
         RunRecord.read(tmp_path)
     assert str(error.value).startswith(f"{tmp_path / 'run.json'} is damaged: {place}: ")
     assert "delete the cell's folder" in str(error.value)

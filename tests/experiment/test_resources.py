@@ -4,7 +4,8 @@ import pytest
 
 from rllib_lpdm.grid.queue import CellQueue
 from rllib_lpdm.grid.resources import check_resources, resources, usable_cpus
-from rllib_lpdm.schema.experiment import Cell, CellSettings, ExperimentError
+from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.messages import UserError
 
 
 def cell(**settings):
@@ -22,7 +23,7 @@ def test_more_processes_than_the_machine_has_cpus_are_refused_by_the_settings_na
 ):
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     check_resources([cell()])
-    with pytest.raises(ExperimentError, match=f"settings.{name}: "):
+    with pytest.raises(UserError, match=f"settings.{name}: "):
         check_resources([cell(**{name: 5})])
 
 

@@ -11,8 +11,8 @@ from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.grid.cell import CellRun, new_record
 from rllib_lpdm.grid.run import run_experiment
 from rllib_lpdm.results.checkpoints import newest_checkpoint
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import read_run, write, write_run
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -135,7 +135,7 @@ def test_a_changed_setting_is_refused_also_where_the_record_lags_behind_its_chec
     folder = cell_folder(experiment, tmp_path)
     write_run(folder, read_run(folder) | {"checkpoints": []})
     changed = load_experiment(experiment.source, ["settings.lr=0.05"])
-    with pytest.raises(ExperimentError, match=r"lr was 0\.0005, is 0\.05"):
+    with pytest.raises(UserError, match=r"lr was 0\.0005, is 0\.05"):
         run_experiment(changed, tmp_path, resume=True)
 
 
@@ -148,7 +148,7 @@ def test_overwrite_deletes_nothing_where_ray_cannot_start(experiment, tmp_path, 
 
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", refuse)
-    with pytest.raises(ExperimentError, match="nobody answers"):
+    with pytest.raises(UserError, match="nobody answers"):
         run_experiment(experiment, tmp_path, overwrite=True)
     assert set(before) <= set(tmp_path.rglob("*"))
 
@@ -196,7 +196,7 @@ def test_a_finished_run_is_extended_to_what_a_longer_one_would_have_been(
 def test_fewer_iterations_than_a_run_has_are_refused(experiment, tmp_path):
     interrupt(experiment, tmp_path, 5)
     short = load_experiment(experiment.source, ["settings.iterations=3"])
-    with pytest.raises(ExperimentError, match="iterations was 5, is 3"):
+    with pytest.raises(UserError, match="iterations was 5, is 3"):
         run_experiment(short, tmp_path, resume=True)
 
 
@@ -282,7 +282,7 @@ def test_a_finished_cell_that_lost_its_rows_is_no_success(experiment, two, tmp_p
     interrupt(experiment, tmp_path, 5)
     folder = cell_folder(experiment, tmp_path)
     (folder / "iterations.csv").unlink()
-    with pytest.raises(ExperimentError, match=r"has lost its iterations\.csv; delete the folder"):
+    with pytest.raises(UserError, match=r"has lost its iterations\.csv; delete the folder"):
         run_experiment(experiment, tmp_path, resume=True)
     outcome = run_experiment(two, tmp_path, resume=True)
     assert outcome.finished == [two.cells()[1].name]
@@ -300,6 +300,6 @@ def test_overwrite_deletes_nothing_where_a_link_stands_among_the_cells(two, tmp_
     name = two.cells()[1].name if kind == "cell" else "report"
     (tmp_path / "small" / name).symlink_to(elsewhere)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ExperimentError, match=f"{name}.*which is a link"):
+    with pytest.raises(UserError, match=f"{name}.*which is a link"):
         run_experiment(two, tmp_path, overwrite=True)
     assert set(before) <= set(tmp_path.rglob("*"))

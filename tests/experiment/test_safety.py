@@ -7,9 +7,10 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from rllib_lpdm.results.storage import StorageError, results_folder
-from rllib_lpdm.schema.experiment import PATHS, CellSettings, ExperimentError
+from rllib_lpdm.results.storage import results_folder
+from rllib_lpdm.schema.experiment import PATHS, CellSettings
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.settings import PPOSettings
 from tests.experiment.files import write
 
@@ -19,7 +20,7 @@ GOOD = (
 
 
 def refusal(path, changes=()):
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         load_experiment(path, changes).cells()
     return str(error.value)
 
@@ -97,7 +98,7 @@ def test_free_text_is_taken_for_paths_only_and_for_names_that_are_checked(tmp_pa
         text = json.dumps(schema)
         if text.count('"type": "string"') > text.count('"enum": ['):
             free.add(name)
-    assert free == {"metric", "black_box", *PATHS}
+    assert free == {"activation", "metric", "black_box", *PATHS}
     for name in ("metric", "black_box"):
         for value in ("lpdm_trap.spring", "lpdm_trap:spring", "lpdm_trap"):
             path = write(tmp_path, settings={"iterations": 1, name: value})
@@ -205,6 +206,6 @@ URLS = (
 
 @pytest.mark.parametrize("url", URLS)
 def test_credentials_in_a_url_are_refused_and_not_repeated(url):
-    with pytest.raises(StorageError, match="credentials in a URL") as error:
+    with pytest.raises(UserError, match="credentials in a URL") as error:
         results_folder(url)
     assert "planted" not in str(error.value)

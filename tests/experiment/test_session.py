@@ -13,7 +13,7 @@ import runs
 
 from rllib_lpdm import benchmark
 from rllib_lpdm.grid import session
-from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.processes import needs_proc
 
 STARTS = """
@@ -98,7 +98,7 @@ def broken_ray(request, monkeypatch):
 
 
 def test_every_failure_of_rays_start_is_one_line_with_a_way_out(broken_ray):
-    with pytest.raises(ExperimentError) as refused:
+    with pytest.raises(UserError) as refused:
         session.start_ray()
     message = str(refused.value)
     assert message.startswith("Ray did not start: ")
@@ -115,7 +115,7 @@ def test_the_logs_of_a_start_that_failed_stay_where_the_message_says(monkeypatch
     monkeypatch.setattr("atexit.register", lambda *call, **options: left.append(call))
     monkeypatch.setattr("ray.init", write_logs_and_fail)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 80)))
-    with pytest.raises(ExperimentError, match=r"look at the logs in /tmp/ray-\S+/logs") as refused:
+    with pytest.raises(UserError, match=r"look at the logs in /tmp/ray-\S+/logs") as refused:
         session.start_ray()
     logs = Path(re.search(r"logs in (\S+)", str(refused.value))[1])
     assert not left
@@ -141,7 +141,7 @@ def test_commands_without_cells_end_with_status_2_where_ray_does_not_start(
 def test_a_cluster_that_cannot_be_joined_is_named_whatever_ray_raises(broken_ray, monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with (
-        pytest.raises(ExperimentError, match=r"^no Ray cluster at nowhere:6379: .+$"),
+        pytest.raises(UserError, match=r"^no Ray cluster at nowhere:6379: .+$"),
         session._ray_session("nowhere:6379"),
     ):
         pass

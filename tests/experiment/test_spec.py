@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import write
 
 LAYERS = (
@@ -218,6 +218,6 @@ def test_set_takes_yaml_and_the_last_of_two_wins(tmp_path):
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_a_wrong_change_is_one_error_that_says_what_is_possible(tmp_path, change, fragments):
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         load_experiment(write(tmp_path), [change])
     assert not [fragment for fragment in fragments if fragment not in str(error.value)], error.value

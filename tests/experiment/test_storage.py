@@ -19,8 +19,8 @@ from rllib_lpdm.results.checkpoints import checkpoints
 from rllib_lpdm.results.record import read_runs
 from rllib_lpdm.results.remote import RemoteCell
 from rllib_lpdm.results.storage import results_folder
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import CONFIGS, read_run, write
 from tests.experiment.processes import family, needs_proc, wait_until
 
@@ -285,7 +285,7 @@ def test_an_existing_url_is_refused_continued_or_overwritten_as_told(
     assert not run_experiment(experiment, output).failed
     run_file = results_folder(output) / "tiny" / experiment.cells()[0].name / "run.json"
     before = run_file.read_bytes()
-    with pytest.raises(ExperimentError, match=r"exists: --resume continues it"):
+    with pytest.raises(UserError, match=r"exists: --resume continues it"):
         run_experiment(experiment, output)
     assert len(run_experiment(experiment, output, resume=True).finished) == 1
     assert run_file.read_bytes() == before
@@ -298,7 +298,7 @@ def test_an_existing_url_is_refused_continued_or_overwritten_as_told(
 def test_overwriting_behind_a_url_deletes_nothing_that_is_no_cell(bucket, tmp_path):
     thesis = results_folder(f"{bucket}/home/file/thesis.txt")
     thesis.write_text("years of work")
-    with pytest.raises(ExperimentError, match=r"would delete 'thesis\.txt'"):
+    with pytest.raises(UserError, match=r"would delete 'thesis\.txt'"):
         run_experiment(load_experiment(write(tmp_path)), f"{bucket}/home", overwrite=True)
     assert thesis.read_text() == "years of work"
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import PACKAGED, load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import CONFIGS, write
 
 # By environment: learning rate, action std and iterations of REINFORCE with and without baseline,
@@ -119,7 +119,7 @@ def test_every_file_loads_and_expands(name):
 
 @pytest.mark.parametrize("name", sorted(BASES))
 def test_a_base_file_alone_says_what_it_lacks(name):
-    with pytest.raises(ExperimentError, match="environments: missing"):
+    with pytest.raises(UserError, match="environments: missing"):
         load_experiment(CONFIGS / name)
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_here_is_taken_whatever_the_package_has(tmp_path, monkeyp
     assert len(load_experiment("quickstart.yaml").cells()) == 1
     assert capsys.readouterr().err == ""
     (tmp_path / "grid.yaml").symlink_to("nowhere.yaml")
-    with pytest.raises(ExperimentError, match=r"^grid\.yaml: there is no such file$"):
+    with pytest.raises(UserError, match=r"^grid\.yaml: there is no such file$"):
         load_experiment("grid.yaml")
 
 
@@ -172,5 +172,5 @@ def test_a_file_of_the_users_extends_the_packages_by_name(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["tune_configs/quickstart.yaml", "/nowhere/quickstart.yaml"])
 def test_a_path_that_leads_nowhere_names_the_packages_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ExperimentError, match=r"the name alone, quickstart\.yaml, takes"):
+    with pytest.raises(UserError, match=r"the name alone, quickstart\.yaml, takes"):
         load_experiment(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.policies.video import Filmed, frame_rate, has_mp4_encoder, picture, video
-from rllib_lpdm.schema.experiment import EvaluationError
+from rllib_lpdm.schema.messages import UserError
 
 GREY = np.arange(16 * 32).reshape(16, 32) % 200
 COLOUR = np.stack([GREY, 50 + GREY, 255 - GREY], axis=2).astype(np.uint8)
@@ -107,7 +107,7 @@ def test_frames_that_grow_or_shrink_get_the_size_of_the_first(suffix, tmp_path):
 def test_what_is_no_picture_is_refused_in_one_line_and_leaves_no_file(
     frame, words, before, suffix, tmp_path
 ):
-    with pytest.raises(EvaluationError, match=f"cannot be drawn: .*{words}") as refused:
+    with pytest.raises(UserError, match=f"cannot be drawn: .*{words}") as refused:
         film(tmp_path / f"a.{suffix}", [*[COLOUR] * before, frame])
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(suffix, tmp_path, monkeypat
 
     monkeypatch.setattr(Path, "touch", read_only)
     monkeypatch.setattr(Path, "unlink", read_only)
-    with pytest.raises(EvaluationError, match=r"a\.\w+ cannot be written: Read-only file system$"):
+    with pytest.raises(UserError, match=r"a\.\w+ cannot be written: Read-only file system$"):
         film(tmp_path / f"a.{suffix}", [COLOUR])
 
 
@@ -140,7 +140,7 @@ def test_a_fault_of_the_encoder_is_one_line_and_leaves_no_file(failing, tmp_path
         return writer
 
     monkeypatch.setattr(imageio, "get_writer", get_writer)
-    with pytest.raises(EvaluationError, match=r"a\.gif cannot be written: .*gave up"):
+    with pytest.raises(UserError, match=r"a\.gif cannot be written: .*gave up"):
         film(tmp_path / "a.gif", [COLOUR])
     assert list(tmp_path.iterdir()) == []
 

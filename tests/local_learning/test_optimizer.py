@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from rllib_lpdm.local_learning import LayerAdam, clipped_step, step_linear
+from rllib_lpdm.local_learning import LayerAdam, parameter_gradients
 
 SHAPES = [(5, 3), (5,)]
 
@@ -106,7 +106,7 @@ def test_gradients_above_the_limit_are_scaled_to_it_with_their_direction_kept(li
     gradients, original = random_tensors(3), random_tensors(3)
     norm = math.sqrt(sum((g**2).sum().item() for g in original))
     optimizer = LayerAdam(parameters(), lr=1e-3)
-    reported, skipped = clipped_step(optimizer, gradients, limit)
+    reported, skipped = optimizer.clipped(gradients, limit)
     assert (reported, skipped) == (pytest.approx(norm, rel=1e-6), False)
     for clipped, full in zip(gradients, original, strict=True):
         torch.testing.assert_close(clipped, full * (limit / norm))
@@ -119,7 +119,7 @@ def test_gradients_above_the_limit_are_scaled_to_it_with_their_direction_kept(li
 def test_without_a_limit_or_below_it_gradients_are_applied_as_they_are(limit):
     ours, theirs = LayerAdam(parameters(), lr=3e-3), fused_adam(parameters())
     gradients = random_tensors(4)
-    clipped_step(ours, gradients, limit)
+    ours.clipped(gradients, limit)
     step(theirs, 4)
     assert equal(gradients, random_tensors(4))
     assert equal(contents(ours), contents(theirs))
@@ -130,7 +130,7 @@ def test_a_zero_gradient_makes_no_step_in_spite_of_momentum(limit):
     optimizer = LayerAdam(parameters(), lr=3e-3)
     step(optimizer, 0)
     before = contents(optimizer)
-    assert clipped_step(optimizer, [torch.zeros(s) for s in SHAPES], limit) == (0.0, False)
+    assert optimizer.clipped([torch.zeros(s) for s in SHAPES], limit) == (0.0, False)
     assert equal(contents(optimizer), before)
 
 
@@ -143,7 +143,7 @@ def test_a_non_finite_gradient_is_reported_and_leaves_everything_untouched(place
     before = contents(optimizer)
     gradients = random_tensors(1)
     gradients[place].view(-1)[2] = bad
-    norm, skipped = clipped_step(optimizer, gradients, limit)
+    norm, skipped = optimizer.clipped(gradients, limit)
     assert skipped
     assert not math.isfinite(norm)
     assert equal(contents(optimizer), before)
@@ -154,7 +154,8 @@ def test_step_of_a_linear_layer_equals_autograd_through_it():
     layer, twin = torch.nn.Linear(3, 5), torch.nn.Linear(3, 5)
     twin.load_state_dict(layer.state_dict())
     inputs, output_gradient = torch.randn(8, 3), torch.randn(8, 5)
-    step_linear(layer, LayerAdam(layer.parameters(), lr=1e-2), inputs, output_gradient)
+    gradients = parameter_gradients(layer, inputs, output_gradient)
+    LayerAdam(layer.parameters(), lr=1e-2).clipped(gradients)
     twin(inputs).backward(output_gradient)
     fused_adam(twin.parameters(), lr=1e-2).step()
     torch.testing.assert_close(list(layer.parameters()), list(twin.parameters()))

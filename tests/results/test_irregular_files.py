@@ -23,14 +23,14 @@ from rllib_lpdm.results.checkpoints import packed, read_arrays
 from rllib_lpdm.results.iterations import Follower, IterationWriter
 from rllib_lpdm.results.paper import read_table
 from rllib_lpdm.results.plan import Plan
-from rllib_lpdm.results.published import PublishedError, publish, read_published
+from rllib_lpdm.results.published import publish, read_published
 from rllib_lpdm.results.published import read_runs as read_published_runs
 from rllib_lpdm.results.record import RunRecord, read_runs
 from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import read_file
 from rllib_lpdm.schema.environments import EnvironmentSpec
-from rllib_lpdm.schema.experiment import EvaluationError, ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from tests.analysis.cells import write_cell
 from tests.experiment.files import write
 from tests.results.test_published import write_cell as write_whole_cell
@@ -98,7 +98,7 @@ def test_published_files_are_refused_in_one_line(tmp_path, endless):
     write_whole_cell(tmp_path / "grid", "bp", 0)
     publish(tmp_path / "grid", tmp_path / "out")
     endless(tmp_path / "out" / "curves" / "CartPole-v1.parquet")
-    with pytest.raises((OSError, PublishedError), match=r"CartPole-v1\.parquet"):
+    with pytest.raises((OSError, UserError), match=r"CartPole-v1\.parquet"):
         read_published(tmp_path / "out")
     endless(tmp_path / "out" / "runs.jsonl")
     with pytest.raises(OSError, match="not a regular file"):
@@ -113,7 +113,7 @@ def test_weights_and_recordings_are_refused_in_one_line(tmp_path, endless):
             read(tmp_path / "a" / "weights.npz")
     folder = write_cell(tmp_path)
     endless(folder / "checkpoints" / "iteration_00000002" / "weights.npz")
-    with pytest.raises(EvaluationError, match="not a regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         SavedWeights.load(folder)
 
 
@@ -127,7 +127,7 @@ def test_a_checkpoint_with_one_is_not_restored(tmp_path, endless):
 
 
 def test_experiment_files_and_tables_are_refused_in_one_line(tmp_path, endless):
-    with pytest.raises(ExperimentError, match="not a regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         load_experiment(endless(tmp_path / "experiment.yaml"))
     with pytest.raises(ValueError, match="not a regular file"):
         read_table(endless(tmp_path / "table.csv"))
@@ -243,7 +243,7 @@ def test_curves_that_would_not_fit_into_memory_are_refused_before(
     pq.write_table(pa.table(columns), path, compression="zstd")
     read = []
     monkeypatch.setattr(pq, "read_table", read.append)
-    with pytest.raises(PublishedError, match=rf"CartPole-v1\.parquet .*{reason}"):
+    with pytest.raises(UserError, match=rf"CartPole-v1\.parquet .*{reason}"):
         read_published(tmp_path / "out")
     assert not read
 
@@ -258,7 +258,7 @@ def test_a_small_file_of_fifty_million_rows_is_refused(tmp_path):
     with pq.ParquetWriter(path, million.schema, compression="zstd") as file:
         for _ in range(50):
             file.write_table(million)
-    with pytest.raises(PublishedError, match="50000000 rows"):
+    with pytest.raises(UserError, match="50000000 rows"):
         read_published(tmp_path / "out")
 
 

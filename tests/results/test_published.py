@@ -19,9 +19,10 @@ from rllib_lpdm.analysis.tables import markdown
 from rllib_lpdm.publish import main as publish_main
 from rllib_lpdm.report import main as report_main
 from rllib_lpdm.results import published as publishing
-from rllib_lpdm.results.published import PublishedError, publish, read_published
+from rllib_lpdm.results.published import publish, read_published
 from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import locked
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.tune import main as tune_main
 from tests.analysis.cells import record
 from tests.experiment.files import write
@@ -104,7 +105,7 @@ def test_a_published_search_keeps_its_record(grid, tmp_path):
     other = tmp_path / "other"
     write_cell(other, "bp", 7)
     search.model_copy(update={"name": "other"}).write(other)
-    with pytest.raises(PublishedError, match="holds the search grid; publish other into another"):
+    with pytest.raises(UserError, match="holds the search grid; publish other into another"):
         publish(other, tmp_path / "out")
     assert SearchRecord.read(tmp_path / "out") == search
     assert len(read_published(tmp_path / "out")) == 4

@@ -11,14 +11,8 @@ import pytest
 from upath import UPath
 
 from rllib_lpdm.grid.folder import prepared
-from rllib_lpdm.results.storage import (
-    StorageError,
-    drop_unfinished_files,
-    is_remote,
-    locked,
-    write_whole,
-)
-from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.results.storage import drop_unfinished_files, is_remote, locked, write_whole
+from rllib_lpdm.schema.messages import UserError
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -96,9 +90,9 @@ def test_a_folder_is_one_process_s_until_its_context_or_the_process_ends(tmp_pat
     holder = SPAWN.Process(target=_hold, args=(tmp_path, held, release))
     holder.start()
     assert held.wait(60)
-    with pytest.raises(StorageError, match="in use by another run"), locked(tmp_path):
+    with pytest.raises(UserError, match="in use by another run"), locked(tmp_path):
         pass
-    with pytest.raises(ExperimentError, match="in use by another run"):
+    with pytest.raises(UserError, match="in use by another run"):
         prepared(tmp_path, resume=True, overwrite=False).__enter__()
     holder.kill()
     holder.join()
@@ -148,7 +142,7 @@ def test_another_fault_of_a_lock_is_one_error_and_no_other_run(tmp_path, monkeyp
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(fcntl, "flock", broken)
-    with pytest.raises(ExperimentError, match="cannot be used: Input/output error"):
+    with pytest.raises(UserError, match="cannot be used: Input/output error"):
         prepared(tmp_path, resume=True, overwrite=False).__enter__()
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.results.search_record import SearchRecord
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.searches.generations import Progression
 from tests.search.cells import end, found, load, peak, played, search_file
 
@@ -209,7 +209,7 @@ def test_the_best_run_on_more_seeds_and_the_winner_is_chosen_by_all(tmp_path):
     assert [len(each.cells) for each in again] == [4, 4]
     assert record.seeds == [1000, 1001, 1007, 1008]
     assert record.rungs == [1.0, 1.0]
-    with pytest.raises(ExperimentError, match="1007 is among the search"):
+    with pytest.raises(UserError, match="1007 is among the search"):
         load_experiment(tmp_path / "more" / "search" / "tuned.yaml", ["seeds=[1007]"])
 
 
@@ -236,7 +236,7 @@ def test_tuned_settings_are_refused_on_the_tuning_seeds(tmp_path):
     search = load(tmp_path)
     played(search, tmp_path, peak)
     with pytest.raises(
-        ExperimentError, match=r"seeds: 1001 is among the search\.seeds of .*search\.yaml"
+        UserError, match=r"seeds: 1001 is among the search\.seeds of .*search\.yaml"
     ):
         load_experiment(tmp_path / "search" / "tuned.yaml", ["seeds=[3, 1001]"])
 
@@ -262,7 +262,7 @@ def test_a_winner_of_a_setting_that_some_methods_have_is_for_those_alone(tmp_pat
 def test_other_settings_than_the_cells_began_with_are_refused(tmp_path):
     played(load(tmp_path), tmp_path, peak)
     changed = load(tmp_path, {"seed": 1})
-    with pytest.raises(ExperimentError, match=r"was run with other settings: .*lr was"):
+    with pytest.raises(UserError, match=r"was run with other settings: .*lr was"):
         found(changed, tmp_path)
 
 

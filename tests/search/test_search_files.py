@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_lpdm.schema.experiment import ExperimentError
 from rllib_lpdm.schema.loading import load_experiment
+from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection
 from rllib_lpdm.schema.search_space import Dimension
 from rllib_lpdm.searches.draws import drawn
@@ -105,7 +105,7 @@ LOG = {"log": [1e-5, 1e-2]}
 )
 def test_a_fault_is_one_line_that_names_the_place(section, fragment, tmp_path):
     path = search_file(tmp_path, section)
-    with pytest.raises(ExperimentError) as raised:
+    with pytest.raises(UserError) as raised:
         Search.of(load_experiment(path))
     line = str(raised.value)
     assert line.splitlines() == [line]
@@ -123,17 +123,15 @@ def test_what_has_not_been_published_is_named(tmp_path):
     (tmp_path / "table.csv").write_text(head + "CartPole-v1,reinforce,lpdm,450,\n")
     criterion = {"published": "table.csv", "columns": ["max_score", "iterations"]}
     said = "table.csv has no iterations for CartPole-v1 reinforce lpdm"
-    with pytest.raises(ExperimentError, match=said):
+    with pytest.raises(UserError, match=said):
         load(tmp_path, {"criterion": criterion})
-    with pytest.raises(ExperimentError, match="paper has no max_score for Pendulum-v1 reinforce"):
+    with pytest.raises(UserError, match="paper has no max_score for Pendulum-v1 reinforce"):
         load(tmp_path, {"criterion": "paper"}, environments=["Pendulum-v1"])
 
 
 def test_a_setting_that_only_some_methods_have_leaves_the_others_something_to_search(tmp_path):
     space = {"hidden_lr": LOG | {"when": {"method": "lpdm"}}}
-    with pytest.raises(
-        ExperimentError, match="nothing in it is searched of CartPole-v1 reinforce bp"
-    ):
+    with pytest.raises(UserError, match="nothing in it is searched of CartPole-v1 reinforce bp"):
         load(tmp_path, {"space": space}, methods=["bp", "lpdm"])
 
 
@@ -150,12 +148,12 @@ def test_a_setting_that_only_some_methods_have_leaves_the_others_something_to_se
     ids=["variants", "override", "no budget"],
 )
 def test_the_rest_of_the_file_has_to_go_with_it(entries, fragment, tmp_path):
-    with pytest.raises(ExperimentError, match=fragment):
+    with pytest.raises(UserError, match=fragment):
         load(tmp_path, {}, **entries)
 
 
 def test_what_is_searched_cannot_be_set_for_all(tmp_path):
-    with pytest.raises(ExperimentError, match=r"--set settings.lr: is searched by .*search.space"):
+    with pytest.raises(UserError, match=r"--set settings.lr: is searched by .*search.space"):
         load(tmp_path, {}, ["settings.lr=0.1"])
 
 

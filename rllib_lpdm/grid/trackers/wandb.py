@@ -1,6 +1,7 @@
 """W&B: one run a cell, from the rows of its files.
 
 The files of the cells are the truth, and what W&B holds, points of one or more rows, is derived
+from rllib_lpdm.schema.messages import UserError
 from them:
 
 * Online, the server says which step of a run it has last, and the points after it are logged.
@@ -74,7 +75,7 @@ def wandb_follower(mode: str, directory: Path, experiment: str) -> CellFollower:
         experiment: its name, a tag of every run.
 
     Raises:
-        ExperimentError: see :func:`~rllib_lpdm.grid.trackers.wandb_mode.resolve_mode`.
+        UserError: see :func:`~rllib_lpdm.grid.trackers.wandb_mode.resolve_mode`.
     """
     mode = resolve_mode(mode)
     disabled = mode == "disabled"

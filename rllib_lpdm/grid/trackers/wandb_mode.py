@@ -5,8 +5,7 @@ import sys
 
 import pydantic
 
-from rllib_lpdm.schema.experiment import ExperimentError
-from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.schema.messages import UserError, one_line
 
 #: What ``--wandb`` takes.
 MODES = ("auto", "online", "offline", "disabled")
@@ -20,7 +19,7 @@ def resolve_mode(mode: str) -> str:
     disabled, with a line on stderr, where the package is missing.
 
     Raises:
-        ExperimentError: the mode is unknown, the package or, for ``online``, the key is missing,
+        UserError: the mode is unknown, the package or, for ``online``, the key is missing,
             or W&B refuses what the environment sets.
     """
     asked, variable = mode, os.environ.get("WANDB_MODE") if mode == "auto" else None
@@ -28,7 +27,7 @@ def resolve_mode(mode: str) -> str:
         mode = {"run": "online", "dryrun": "offline"}.get(variable.lower(), variable.lower())
     if mode not in MODES or (variable and mode == "auto"):
         source = f"WANDB_MODE={variable}" if variable else f"--wandb {mode}"
-        raise ExperimentError(f"{source}: must be one of {', '.join(MODES[1:])}")
+        raise UserError(f"{source}: must be one of {', '.join(MODES[1:])}")
     if mode == "disabled":
         return mode
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else even offline runs report usage
@@ -36,7 +35,7 @@ def resolve_mode(mode: str) -> str:
         with_key = has_key()
     except ImportError as error:
         if asked != "auto":
-            raise ExperimentError(
+            raise UserError(
                 f"--wandb {asked}: wandb cannot be imported ({error}); pip install wandb"
             ) from None
         say("nothing is logged there, as the package is missing (pip install wandb)")
@@ -44,7 +43,7 @@ def resolve_mode(mode: str) -> str:
     if mode == "auto":
         return "online" if with_key else "offline"
     if mode == "online" and not with_key:
-        raise ExperimentError(f"W&B online: there is no API key; {LOGIN}, or use --wandb offline")
+        raise UserError(f"W&B online: there is no API key; {LOGIN}, or use --wandb offline")
     return mode
 
 
@@ -53,7 +52,7 @@ def has_key() -> bool:
 
     Raises:
         ImportError: the package is missing.
-        ExperimentError: W&B refuses one of its variables in the environment.
+        UserError: W&B refuses one of its variables in the environment.
     """
     # Private, as the public ways ask for a key where there is none.
     from wandb import Settings
@@ -65,7 +64,7 @@ def has_key() -> bool:
         Settings().update_from_env_vars(dict(os.environ))
     except pydantic.ValidationError as error:
         fault = error.errors()[0]
-        raise ExperimentError(
+        raise UserError(
             f"W&B refuses its setting {'.'.join(map(str, fault['loc']))!r}, which a variable "
             f"WANDB_... of the environment gives: {one_line(fault['msg'])}; correct or unset it"
         ) from None

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from rllib_lpdm.grid.trackers.wandb import PROJECT
 from rllib_lpdm.grid.trackers.wandb_mode import LOGIN, has_key
 from rllib_lpdm.schema.columns import column, metric_name
-from rllib_lpdm.schema.experiment import ExperimentError
-from rllib_lpdm.schema.messages import one_line
+from rllib_lpdm.schema.messages import UserError, one_line
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with_key = has_key()
     except ImportError as error:
         return _refused(f"{error}; pip install wandb-workspaces")
-    except ExperimentError as error:
+    except UserError as error:
         return _refused(str(error))
     if not with_key:
         return _refused(f"W&B has no API key here; {LOGIN}")

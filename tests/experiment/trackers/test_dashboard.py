@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rllib_lpdm.grid import dashboard as module_of_the_command
+from rllib_lpdm import dashboard as module_of_the_command
 from rllib_lpdm.grid.trackers import workspace as dashboard
 from rllib_lpdm.schema.columns import COLUMNS
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from rllib_lpdm.grid.trackers.wandb_mode import resolve_mode
-from rllib_lpdm.schema.experiment import ExperimentError
+from rllib_lpdm.schema.messages import UserError
 from tests.experiment.trackers.conftest import KEY
 
 pytestmark = pytest.mark.usefixtures("no_account", "client")
@@ -48,7 +48,7 @@ def test_a_stored_login_is_a_key_if_it_looks_like_one(tmp_path, monkeypatch, sto
 def test_a_mode_that_cannot_be_is_refused_with_a_way_out(monkeypatch, mode, variables, words):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(UserError) as error:
         resolve_mode(mode)
     assert all(word in str(error.value) for word in words)
 
@@ -68,7 +68,7 @@ def test_a_variable_that_wandb_refuses_is_one_line(
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv(variable, value)
     client.teardown()
-    with pytest.raises(ExperimentError, match=f"^W&B refuses its setting '{setting}', .*unset it$"):
+    with pytest.raises(UserError, match=f"^W&B refuses its setting '{setting}', .*unset it$"):
         resolve_mode("auto")
     monkeypatch.delenv(variable)
     client.teardown()
@@ -79,5 +79,5 @@ def test_without_the_package_auto_is_disabled_and_the_others_say_how_to_get_it(m
     assert resolve_mode("auto") == "disabled"
     assert "pip install wandb" in capsys.readouterr().err
     assert resolve_mode("disabled") == "disabled"
-    with pytest.raises(ExperimentError, match="pip install wandb"):
+    with pytest.raises(UserError, match="pip install wandb"):
         resolve_mode("offline")
