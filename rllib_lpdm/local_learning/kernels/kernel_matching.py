@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rllib_lpdm.local_learning.distances import Pairs
 from rllib_lpdm.local_learning.kernels import loops
 from rllib_lpdm.local_learning.kernels.compilation import compile_kernels
 from rllib_lpdm.local_learning.kernels.gradient import differentiate
@@ -15,7 +16,6 @@ from rllib_lpdm.local_learning.kernels.tiles import tiles_of
 from rllib_lpdm.local_learning.kernels.values import guidance
 from rllib_lpdm.local_learning.layers import parameter_gradients
 from rllib_lpdm.local_learning.losses import LayerMatch
-from rllib_lpdm.local_learning.pairs import Pairs
 from rllib_lpdm.local_learning.shards import WholeBatch
 from rllib_lpdm.local_learning.targets import RunningMaximum
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rllib_lpdm.local_learning.distances import Pairs
 from rllib_lpdm.local_learning.kernels.loops import SIDE, Floats, Indices
-from rllib_lpdm.local_learning.pairs import Pairs
 
 
 class Tiles(NamedTuple):
