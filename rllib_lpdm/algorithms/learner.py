@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from ray.rllib.core import COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MOD
 from torch import Tensor
 
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.functions import metric_function
-from rllib_lpdm.algorithms.module import ActorCriticModule
+from rllib_lpdm.algorithms.module import ActorCriticModule, metric_function
 from rllib_lpdm.algorithms.preparation import load_hidden_layers, pretrain
 from rllib_lpdm.algorithms.ray_internals import OneModuleLearner
 from rllib_lpdm.algorithms.returns import RunningStatistics, normalised_returns
@@ -149,17 +148,13 @@ class LocalLearner(OneModuleLearner, abc.ABC):
     def prepare(self) -> list[dict[str, float]]:
         """Gives the hidden layers the start that the settings ask for (section 5).
 
-        Returns:
-            Each layer's mean loss and distance error, for every pass over recorded observations.
-
-        Raises:
-            ValueError: names the setting whose file is missing or does not fit.
+        Returns each layer's mean loss and distance error, for every pass over recorded
+        observations. Raises ValueError, which names the setting, for a file that does not fit.
         """
         config, module = self.config, self.actor_critic
         with single_threaded():
             load_hidden_layers(module, config.init_hidden_from, config.seed)
-            passes = pretrain(module, config, self.local_loss, self.shards)
-            return [averaged(steps) for steps in passes]
+            return [*map(averaged, pretrain(module, config, self.local_loss, self.shards))]
 
     # -- the parts of an update -------------------------------------------------------------------
 
@@ -175,10 +170,6 @@ class LocalLearner(OneModuleLearner, abc.ABC):
             "actions": self.tensor(np.concatenate([e.actions for e in episodes])),
             "returns": self.tensor(returns),
         }
-
-    def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Returns a function's outputs for all rows of a batch, which the learners share."""
-        return self.shards.forward(function, inputs)
 
     def rows(self, count: int, iteration: int, minibatch: int = 0) -> Tensor | None:
         """Draws the rows whose distances a minibatch matches; None for all."""
@@ -238,13 +229,15 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         self.target_maximum.value = state.get(TARGET_MAXIMUM, self.target_maximum.value)
 
 
-def averaged(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Returns the mean of each metric over minibatches, and the sum of ``skipped_steps``."""
+def averaged(
+    rows: Sequence[dict[str, float]], summed: Collection[str] = ("skipped_steps",)
+) -> dict[str, float]:
+    """Returns the mean of each metric over the rows that have it, or the sum."""
     values: dict[str, list[float]] = defaultdict(list)
-    for row in metrics:
+    for row in rows:
         for name, value in row.items():
             values[name].append(value)
     return {
-        name: sum(column) / (1 if name == "skipped_steps" else len(column))
+        name: sum(column) / (1 if name in summed else len(column))
         for name, column in values.items()
     }

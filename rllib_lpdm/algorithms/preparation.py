@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -28,19 +28,8 @@ OBSERVATIONS = "observations"
 MOST_RECORDED = 4096 * MIB  # bytes of recorded observations
 
 
-class HasShape(Protocol):
-    """An array, a tensor, or a description of one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
 def load_hidden_layers(module: ActorCriticModule, source: str | None, seed: int) -> None:
-    """Gives a network the hidden layers of another run; None leaves them as they are.
-
-    Raises:
-        ValueError: names the setting whose file is missing or does not fit.
-    """
+    """Gives a network the hidden layers of another run; None leaves them as they are."""
     if source is not None:
         path, arrays = hidden_weights(hidden_source(source, seed))
         check_hidden_weights(path, arrays, module.encoder.state_dict())
@@ -51,18 +40,10 @@ def load_hidden_layers(module: ActorCriticModule, source: str | None, seed: int)
 def pretrain(
     module: ActorCriticModule, config: Any, local_loss: LocalLoss, shards: WholeBatch
 ) -> Iterator[list[dict[str, float]]]:
-    """Trains the hidden layers on recorded observations by the unsupervised loss.
+    """Trains the hidden layers on the observations of ``pretrain_from``, without guidance.
 
     Yields each pass's metrics, one dictionary a minibatch.
 
-    Args:
-        module: the network.
-        config: has ``pretrain_from``, which is None where there is nothing to do.
-        local_loss: the loss of every layer.
-        shards: whose rows of a batch this process computes.
-
-    Raises:
-        ValueError: names the setting whose file is missing or does not fit.
     """
     if config.pretrain_from is None:
         return
@@ -141,15 +122,9 @@ def hidden_source(setting: str, seed: int) -> str:
 
 
 def check_hidden_weights(
-    path: Path, arrays: Mapping[str, HasShape], expected: Mapping[str, HasShape]
+    path: Path, arrays: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> None:
-    """Raises ValueError unless the arrays fit a network's hidden layers.
-
-    Args:
-        path: their file.
-        arrays: by name.
-        expected: the network's parameters by name.
-    """
+    """Raises ValueError unless a file's arrays have the shapes of a network's hidden layers."""
     for name in sorted(arrays.keys() | expected.keys()):
         theirs = tuple(arrays[name].shape) if name in arrays else "nothing"
         ours = tuple(expected[name].shape) if name in expected else "nothing"

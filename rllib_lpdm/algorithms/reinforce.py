@@ -61,7 +61,8 @@ class ReinforceLearner(LocalLearner):
         guide = batch["returns"] if self.method.guided else None
         if guide is not None and self.config.baseline:
             with torch.no_grad():
-                guide = module.values(self.forward(module.features, batch["observations"]))
+                features = self.shards.forward(module.features, batch["observations"])
+                guide = module.values(features)
         loss = functools.partial(
             policy_gradient_loss, batch["actions"], batch["returns"], module.distribution
         )

@@ -1,4 +1,4 @@
-"""One thread for numpy and torch, whatever process a cell runs in."""
+"""One thread for numpy and torch, in every process that a cell runs in."""
 
 import functools
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from threadpoolctl import ThreadpoolController
 def single_threaded() -> Iterator[None]:
     """Context in which BLAS and OpenMP use one thread, as they do in Ray's workers.
 
-    The work of a cell is too small for more, and the order of floating-point sums, so the last bits
-    of a run, would depend on the number of threads.
+    The work of a cell is too small for more threads. Their number would change the order of
+    floating-point sums, and so the last bits of a run.
     """
     before = torch.get_num_threads()
     if before != 1:  # torch's own BLAS, which the controller does not see, follows torch only

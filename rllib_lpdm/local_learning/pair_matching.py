@@ -3,7 +3,7 @@
 The torch path is the reference; the kernels give the same up to rounding, faster.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numba
 import torch
@@ -80,29 +80,13 @@ class TorchMatching:
         )
         return target if has_structure(target) else None
 
-    def step(
-        self,
-        outputs: Tensor,
-        target: Tensor,
-        keep_error: bool,
-        with_error: bool,
-        dimensions: int | None = None,
-        absolute: bool = False,
-    ) -> LayerMatch:
+    def step(self, outputs: Tensor, target: Tensor, *options: Any) -> LayerMatch:
         """Returns the loss of a layer's (N, d_y) outputs and its gradient.
 
-        The arguments are those of :func:`~rllib_lpdm.local_learning.losses.matching_step`.
+        The options are those of :func:`~rllib_lpdm.local_learning.losses.matching_step`, from
+        ``keep_error`` on.
         """
-        return matching_step(
-            outputs,
-            target,
-            self._metric,
-            self._pairs,
-            keep_error,
-            with_error,
-            dimensions,
-            absolute,
-        )
+        return matching_step(outputs, target, self._metric, self._pairs, *options)
 
     def parameter_gradients(
         self, layer: nn.Module, inputs: Tensor, output_gradient: Tensor

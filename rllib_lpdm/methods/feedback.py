@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import DISTANCE_SETTINGS, Batch, Method, Metrics, metrics
 from rllib_lpdm.schema.columns import column
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class DirectFeedback(Method):
     """A step of every hidden layer by the RL loss at the outputs, sent to it by a fixed matrix."""
 
     description = "direct feedback alignment"
-    ignores = OF_DISTANCES | {"local_heads"}
+    ignores = DISTANCE_SETTINGS | {"local_heads"}
 
     def update(self, batch: Batch) -> Metrics:
         network = self.network

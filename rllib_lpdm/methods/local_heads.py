@@ -1,6 +1,6 @@
 """``local_rl``: every hidden layer has its own heads, and learns by their RL loss."""
 
-from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import DISTANCE_SETTINGS, Batch, Method, Metrics, metrics
 from rllib_lpdm.schema.columns import column
 
 
@@ -12,7 +12,7 @@ class LocalHeads(Method):
 
     description = "the RL loss of each layer's own heads"
     local_heads = True
-    ignores = OF_DISTANCES | {"feedback"}
+    ignores = DISTANCE_SETTINGS | {"feedback"}
 
     def update(self, batch: Batch) -> Metrics:
         network = self.network

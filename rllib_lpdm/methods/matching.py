@@ -42,7 +42,7 @@ class DistanceMatching(Method):
 
 
 class GuidedDistanceMatching(DistanceMatching):
-    """The same with L_gd, whose target holds states of low value further apart (section 3.2)."""
+    """The same with L_gd, whose target moves states of low value apart (section 3.2)."""
 
     description = "L_gd"
     guided = True

@@ -120,7 +120,7 @@ class Batch(NamedTuple):
 Metrics = dict[str, float]
 
 
-OF_DISTANCES = frozenset(
+DISTANCE_SETTINGS = frozenset(
     {
         *("metric", "max_rows", "neighbours", "neighbour_fraction", "propagate_error", "scaling"),
         *("target_maximum", "guided_distances", "local_updates"),
