@@ -171,4 +171,4 @@ class LocalAlgorithm(FolderlessAlgorithm):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        vars(self).update(state.get(PROGRESS, {}))
+        self.__dict__.update(state.get(PROGRESS, {}))

@@ -202,14 +202,14 @@ def hidden_layers(
         ValueError: the observations are no arrays; or, with convolutions, no images, or smaller
             than a kernel.
     """
-    size, image_shape = observation_size(space), None
+    size, shape, image_shape = observation_size(space), space.shape or (), None
     if conv_layers:
-        if len(space.shape) != 3:
+        if len(shape) != 3:
             raise ValueError(
                 f"conv_layers need observations of shape (height, width, channels), got {space}; "
                 "wrap the environment, or leave conv_layers out"
             )
-        height, width, channels = space.shape
+        height, width, channels = shape
         image_shape = channels, height, width
     return LocalMLP(
         size,

@@ -81,7 +81,7 @@ class Metric(NamedTuple):
         return largest.item(), int(place.item())
 
 
-MetricLike = str | Callable[[Tensor], Tensor]
+MetricLike = str | Metric | Callable[[Tensor], Tensor]
 
 
 def pairwise_distances(

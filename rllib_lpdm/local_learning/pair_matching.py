@@ -3,7 +3,7 @@
 The torch path is the reference; the kernels give the same up to rounding, faster.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numba
 import torch
@@ -19,6 +19,14 @@ NUMBA: Final = "numba"
 TORCH: Final = "torch"
 
 
+class Matching(Protocol):
+    """The distances of one batch; :class:`TorchMatching` explains the methods."""
+
+    def target(self, *arguments: Any, **options: Any) -> Any: ...
+    def step(self, *arguments: Any, **options: Any) -> LayerMatch: ...
+    def parameter_gradients(self, *arguments: Any, **options: Any) -> list[Tensor]: ...
+
+
 def kernel_for(metric: MetricLike, dtype: torch.dtype, device: torch.device) -> str:
     """Returns which implementation matches distances: "numba" or "torch"."""
     fits = metric == "l1" and dtype == torch.float32 and device.type == "cpu"
@@ -27,7 +35,7 @@ def kernel_for(metric: MetricLike, dtype: torch.dtype, device: torch.device) -> 
 
 def matching_for(
     metric: MetricLike, inputs: Tensor, pairs: Pairs | None, shards: WholeBatch
-) -> "Matching":
+) -> Matching:
     """Returns the matching of a batch; its arguments are those of :class:`TorchMatching`.
 
     Args:
@@ -99,6 +107,3 @@ class TorchMatching:
             output_gradient: (N, d_z), from the gradient of :meth:`step`.
         """
         return self._shards.parameter_gradients(layer, inputs, output_gradient)
-
-
-Matching = TorchMatching | KernelMatching
