@@ -99,7 +99,7 @@ class FixedGaussian:
         return outputs
 
     def to_env(self, action: Any) -> Any:
-        if self._compiled:  # numpy's takes a twentieth of a step of HalfCheetah-v4
+        if self._compiled:  # clipping in numpy takes 5 % of a step of HalfCheetah-v4
             return bounded(action, self._low, self._high)
         clipped = np.maximum(action, self._low)
         np.minimum(clipped, self._high, clipped)

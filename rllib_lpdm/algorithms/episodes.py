@@ -11,12 +11,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 Array = NDArray[Any]
 
-EPISODE_CALLBACKS = (
-    "on_episode_created",
-    "on_episode_start",
-    "on_episode_step",
-    "on_episode_end",
-)
+EPISODE_CALLBACKS = [f"on_episode_{event}" for event in ("created", "start", "step", "end")]
 
 
 @dataclass(frozen=True)

@@ -212,12 +212,12 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         method wrote it, stays as it is.
         """
         if COMPONENT_RL_MODULE in state:
-            self.updates = 0  # RLlib would keep newer weights and say nothing
+            self.updates = 0  # else RLlib would keep newer weights and say nothing
             self.module.set_state(state[COMPONENT_RL_MODULE])
         rates = {
             name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()
         }
-        if COMPONENT_OPTIMIZER in state:  # RLlib would make all of them anew if one is unknown
+        if COMPONENT_OPTIMIZER in state:  # RLlib would replace all of them if it did not know one
             own = {f"{DEFAULT_MODULE_ID}_{name}" for name in rates}
             known = {k: v for k, v in state[COMPONENT_OPTIMIZER].items() if k in own}
             state = {**state, COMPONENT_OPTIMIZER: known}

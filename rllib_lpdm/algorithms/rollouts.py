@@ -42,7 +42,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
     """
 
     env: Any
-    _vector: Any = None  # RLlib's callbacks get one, of this environment alone
+    _vector: Any = None  # of this environment alone, for RLlib's callbacks
     num_env_steps_sampled_lifetime: int
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -175,7 +175,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
             action = draw(outputs, noise[t]) if explore else mode(outputs)
             actions[t] = action
             observation, reward, terminated, truncated, info = step(to_env(action))
-            if getattr(observation, "shape", None) != shape:  # an array's, and quick
+            if getattr(observation, "shape", None) != shape:  # faster than np.shape
                 check_shape(observation, shape)
             t += 1
             observations[t] = observation if flat else np.ravel(observation)
@@ -250,7 +250,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         )
         if COMPONENT_RL_MODULE in state:
             weights = state[COMPONENT_RL_MODULE]
-            if isinstance(weights, ray.ObjectRef):  # as RLlib broadcasts them
+            if isinstance(weights, ray.ObjectRef):  # RLlib broadcasts them so
                 weights = ray.get(weights)
             self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from threadpoolctl import ThreadpoolController
 
+_controller = functools.cache(ThreadpoolController)
+
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
@@ -24,8 +26,3 @@ def single_threaded() -> Iterator[None]:
     finally:
         if before != 1:
             torch.set_num_threads(before)
-
-
-@functools.cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()

@@ -15,8 +15,7 @@ from rllib_lpdm.local_learning import torch_internals
 
 Array = NDArray[Any]
 
-# The defaults of torch.nn.functional.
-LEAKY_RELU_SLOPE: Final = 0.01
+LEAKY_RELU_SLOPE: Final = 0.01  # the default of torch.nn.functional, as is the next
 ELU_ALPHA: Final = 1.0
 QUANTISATION_STEP: Final = 0.25
 

@@ -230,7 +230,7 @@ def _gram_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
 
 def _cosine(x: Tensor) -> Tensor:
     distances = 1.0 - _gram(x * _inverse_norms(x))
-    # Rows that differ by a factor have rounding left of their distance: no structure to learn.
+    # The distance of rows that differ by a factor is only rounding: no structure to learn.
     return distances.masked_fill(distances < 16.0 * torch.finfo(x.dtype).eps, 0.0)
 
 

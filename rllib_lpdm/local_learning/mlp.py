@@ -185,8 +185,8 @@ class LocalMLP(nn.Module):
             (N, output_size) features and one :class:`LayerStep` per hidden layer.
 
         Raises:
-            ValueError: the number of optimizers is not the number of layers, shapes do not fit, the
-                loss is not valid, or it has a maximum with error propagation.
+            ValueError: there is not one optimizer a layer, shapes do not fit, or the loss is not
+                valid, as with a maximum and error propagation.
         """
         if len(optimizers) != len(self.layers):
             raise ValueError(

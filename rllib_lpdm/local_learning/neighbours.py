@@ -62,7 +62,7 @@ def neighbour_pairs(
     count = inputs.shape[0]
     distances = pairwise_distances(inputs.detach(), metric)
     ranks = symmetric(distances.neg() if metric_of(metric).similarity else distances, count)
-    ranks.nan_to_num_(torch.finfo(ranks.dtype).max)  # kept like any other, to be reported
+    ranks.nan_to_num_(torch.finfo(ranks.dtype).max)  # rows with NaN are kept, to be reported
     kept = torch.zeros_like(ranks, dtype=torch.bool)
     for wanted in _counts(count - 1, neighbours, fraction):
         if wanted > 0:
@@ -87,7 +87,7 @@ def _lowest(matrix: Tensor, count: int, taken: Tensor) -> Tensor:
 
     Of equal entries it prefers the lowest indices, and passes over the entries already taken.
     """
-    if matrix.is_cpu:  # by far the faster of the two
+    if matrix.is_cpu:  # much faster than kthvalue
         limit = torch.from_numpy(np.partition(matrix.numpy(), count - 1)[:, count - 1 : count])
     else:
         limit = matrix.kthvalue(count, dim=1, keepdim=True).values
