@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from benchmarks.measure import CORES, Row, compare
 from rllib_lpdm.algorithms.threads import single_threaded
 from rllib_lpdm.local_learning import LayerAdam, LocalMLP
-from rllib_lpdm.local_learning.distances import metric_of
 from rllib_lpdm.local_learning.kernels.compilation import wide_vectors
 from rllib_lpdm.local_learning.kernels.kernel_matching import KernelMatching
 from rllib_lpdm.local_learning.pair_matching import Matching, TorchMatching
@@ -36,7 +35,7 @@ SHARED_ROWS, SHARED_UPDATES, SHARED_ROUNDS = 2048, 3, 7
 
 def matching() -> list[Row]:
     """Distances, loss and gradient of one layer's outputs, by numba against torch."""
-    reference = TorchMatching(metric_of("l1"), "l1", None, WHOLE_BATCH)
+    reference = TorchMatching("l1", None, WHOLE_BATCH)
     return [
         compare(
             "matching",

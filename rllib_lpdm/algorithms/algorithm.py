@@ -2,7 +2,6 @@
 
 import functools
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,16 +11,19 @@ from numpy.typing import NDArray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
-from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.module import Policy
+from rllib_lpdm.algorithms.acting import Policy
+from rllib_lpdm.algorithms.episodes import Episode, episodes_of_iteration
+from rllib_lpdm.algorithms.learner import averaged
 from rllib_lpdm.algorithms.ray_internals import FolderlessAlgorithm, Result, on_learners
-from rllib_lpdm.algorithms.rollouts import episodes_of_iteration
 
 PROGRESS = "progress"
+COUNTERS = ("iterations_done", "env_steps", "episodes")
 
 
 class LocalAlgorithm(FolderlessAlgorithm):
-    """Collect whole episodes, update, repeat: ``iterations_per_report`` times a ``train()``.
+    """An algorithm that collects whole episodes, updates, and repeats.
+
+    It makes ``iterations_per_report`` iterations a ``train()``.
 
     Attributes:
         iteration_rows: one dict per iteration of the last ``train()``: iteration, env_steps (so
@@ -29,16 +31,14 @@ class LocalAlgorithm(FolderlessAlgorithm):
             episodes), seconds (of this iteration), then the update's metrics.
         pretraining_rows: with ``pretrain_from``, one dict per pass over the recorded observations
             before the first iteration: each layer's mean loss and distance error.
-        iterations_done: the paper's iterations so far.
-        env_steps: environment steps so far.
+        iterations_done, env_steps, episodes: the paper's iterations, environment steps and
+            episodes so far.
     """
 
     def setup(self, config: Any) -> None:
         self.iteration_rows: list[dict[str, float]] = []
         self.pretraining_rows: list[dict[str, float]] = []
-        self.iterations_done = 0
-        self.env_steps = 0
-        self._episodes = 0
+        self.iterations_done = self.env_steps = self.episodes = 0
         super().setup(config)
 
     @property
@@ -48,11 +48,11 @@ class LocalAlgorithm(FolderlessAlgorithm):
         return limit is not None and self.iterations_done >= limit
 
     def step(self) -> dict[str, Any]:
-        """As RLlib's; the result tells Tune when the budget of ``iterations`` is spent."""
+        """Trains as RLlib does, and tells Tune when the budget of ``iterations`` is spent."""
         return {**super().step(), "done": self.finished}
 
     def training_step(self) -> None:
-        """A fixed number of iterations, cut to end exactly at the budget.
+        """Makes a fixed number of iterations, or fewer where the budget ends.
 
         Raises:
             RuntimeError: the budget of ``iterations`` is already spent.
@@ -73,11 +73,7 @@ class LocalAlgorithm(FolderlessAlgorithm):
         self._report()
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
-        """As RLlib's.
-
-        Raises:
-            ValueError: the evaluation lasts as long as a ``train()``, and none runs beside it.
-        """
+        """Evaluates as RLlib does; raises ValueError if it should last as long as no train()."""
         if self.config.evaluation_duration == "auto" and parallel_train_future is None:
             raise ValueError(
                 "evaluate(): evaluation_duration='auto' lasts as long as the train() beside it; "
@@ -92,12 +88,12 @@ class LocalAlgorithm(FolderlessAlgorithm):
         episodes = self._collect()
         update = self._learn(episodes)
         self.env_steps += sum(len(episode) for episode in episodes)
-        self._episodes += len(episodes)
+        self.episodes += len(episodes)
         self.iterations_done += 1
         return {
             "iteration": self.iterations_done,
             "env_steps": self.env_steps,
-            "episodes": self._episodes,
+            "episodes": self.episodes,
             "episode_return": sum(e.total_reward() for e in episodes) / len(episodes),
             "episode_length": sum(len(e) for e in episodes) / len(episodes),
             "seconds": time.perf_counter() - started,
@@ -105,17 +101,16 @@ class LocalAlgorithm(FolderlessAlgorithm):
         }
 
     def _collect(self) -> list[Episode]:
-        """The iteration's episodes in the order of their indices, whoever collected them."""
+        """Returns the iteration's episodes in the order of their indices."""
         policy = self._on_learners(lambda learner: learner.actor_critic.numpy_policy(), count=1)
         remote = self.env_runner_group.num_healthy_remote_env_runners() > 0
         play = functools.partial(self._play, policy, ray.put(policy) if remote else None)
         return episodes_of_iteration(self.config, play)
 
     def _play(self, policy: Policy, shared: Any, indices: Sequence[int]) -> dict[int, Episode]:
-        """Deals episodes to the healthy remote runners by index, with the policy as Ray shares it.
+        """Deals episodes by index to the healthy remote runners, with the policy as Ray shares it.
 
-        What a lost runner owes, the local one collects: an episode is the same wherever it is
-        played.
+        The local runner plays the episodes of a lost one: they are the same wherever played.
         """
         iteration = self.iterations_done
         collected: dict[int, Episode] = {}
@@ -138,7 +133,7 @@ class LocalAlgorithm(FolderlessAlgorithm):
         return collected
 
     def _learn(self, episodes: list[Episode]) -> dict[str, float]:
-        """The iteration's update; every learner is given all episodes, and computes its part."""
+        """Makes the iteration's update; every learner gets all episodes, and computes its part."""
         iteration = self.iterations_done
         if self.learner_group.is_local:
             return self._on_learners(lambda learner: learner.learn(episodes, iteration))
@@ -153,42 +148,27 @@ class LocalAlgorithm(FolderlessAlgorithm):
                 "get_metrics", local_env_runner=False
             )
         self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
-        columns: dict[str, list[float]] = defaultdict(list)
-        for row in self.iteration_rows:
-            for name, value in row.items():
-                columns[name].append(value)
-        for name, values in columns.items():
+        for name, mean in averaged(self.iteration_rows, summed=()).items():
             if name not in ("iteration", "env_steps", "episodes"):
-                self.metrics.log_value(
-                    (LEARNER_RESULTS, DEFAULT_MODULE_ID, name), sum(values) / len(values), window=1
-                )
+                self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), mean, window=1)
         self.metrics.log_value("iterations_done", self.iterations_done, window=1)
         self.env_runner_group.sync_weights(
             from_worker_or_learner_group=self.learner_group, inference_only=True
         )
 
     def _on_learners(self, function: Callable[[Any], Result], count: int | None = None) -> Result:
-        """Calls a function on the first so many learners, or all; all would return the same."""
         return on_learners(self.learner_group, function, count)
 
     def numpy_weights(self) -> dict[str, NDArray[Any]]:
-        """A copy of the module's parameters by name, each of its layer's shape."""
+        """Returns a copy of the module's parameters by name, each of its layer's shape."""
         state = self._on_learners(lambda learner: learner.actor_critic.state_dict(), count=1)
         return {name: value.cpu().numpy().copy() for name, value in state.items()}
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         state: dict[str, Any] = super().get_state(*args, **kwargs)
-        state[PROGRESS] = {
-            "iterations_done": self.iterations_done,
-            "env_steps": self.env_steps,
-            "episodes": self._episodes,
-        }
+        state[PROGRESS] = {name: getattr(self, name) for name in COUNTERS}
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        if PROGRESS in state:
-            progress = state[PROGRESS]
-            self.iterations_done = progress["iterations_done"]
-            self.env_steps = progress["env_steps"]
-            self._episodes = progress["episodes"]
+        self.__dict__.update(state.get(PROGRESS, {}))

@@ -1,8 +1,9 @@
-"""What the configs of REINFORCE and PPO share: settings, their validation, RLlib's classes."""
+"""The config that algorithms share: settings, their validation, RLlib's classes."""
 
+import itertools
 import numbers
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 import pydantic
@@ -10,8 +11,11 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.search.sample import Domain
 
-from rllib_lpdm.algorithms.functions import black_box_function, metric_function
-from rllib_lpdm.algorithms.module import ActorCriticModule
+from rllib_lpdm.algorithms.module import (
+    ActorCriticModule,
+    black_box_function,
+    metric_function,
+)
 from rllib_lpdm.algorithms.ray_internals import (
     described_network,
     has_connectors,
@@ -28,13 +32,13 @@ WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, w
 class LocalConfig(AlgorithmConfig):
     """AlgorithmConfig with ``method=`` and the settings of :mod:`~rllib_lpdm.schema.settings`.
 
-    Rollouts and updates are this package's own, so connectors and vectorised environments have
-    no effect here; asking for them is an error rather than a silent difference. With
-    ``learners(num_learners=2)`` or more the rows of every batch are shared out among the learners.
+    Rollouts and updates are this package's own, and connectors and vectorised environments have
+    no part in them. A config that asks for them is refused. With ``learners(num_learners=2)`` or
+    more the learners share the rows of every batch.
     """
 
     settings_class: ClassVar[type[Settings]] = Settings
-    steps_per_iteration: int = 0  # where no setting asks for any
+    steps_per_iteration: int = 0  # where no setting says otherwise
     seed: int | None
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -49,7 +53,7 @@ class LocalConfig(AlgorithmConfig):
         self.clip_actions = True
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Makes what the user has registered known to the process that a config reaches."""
+        """Registers the user's own entries in the process that a config reaches."""
         self.__dict__.update(state)
         for registry, added in zip(REGISTRIES, state.get("_registered", ()), strict=False):
             for name, entry in added.items():
@@ -66,8 +70,8 @@ class LocalConfig(AlgorithmConfig):
         Args:
             **kwargs: ``method`` (a name of :data:`~rllib_lpdm.methods.METHODS`),
                 ``baseline`` (REINFORCE only), any field of :attr:`settings_class`, and RLlib's
-                ``learner_class``. What Tune has to choose, such as ``tune.grid_search([...])``, is
-                validated when the algorithm is built.
+                ``learner_class``. Values that Tune chooses, such as ``tune.grid_search([...])``,
+                are validated when the algorithm is built.
 
         Raises:
             ValueError: unknown name, or a value out of its range or of the wrong type.
@@ -75,13 +79,13 @@ class LocalConfig(AlgorithmConfig):
         own = {"method", *self.settings_class.model_fields}
         if hasattr(self, "baseline"):
             own.add("baseline")
-        inherited = {"learner_class"}
+        inherited = kwargs.keys() & {"learner_class"}
         for name, value in kwargs.items():
-            # RLlib repeats settings of its own when it rebuilds a config from a dict.
+            # RLlib repeats its other settings when it rebuilds a config from a dict.
             repeated = hasattr(self, name) and getattr(self, name) == value
             if name not in own | inherited and not repeated:
                 raise ValueError(f"training(): {unknown_setting(name, own)}")
-        super().training(**{name: kwargs[name] for name in kwargs if name in inherited})
+        super().training(**{name: kwargs[name] for name in inherited})
         for name in own & kwargs.keys():
             setattr(self, name, kwargs[name])
         self._registered = [dict(registry.added) for registry in REGISTRIES]
@@ -94,10 +98,9 @@ class LocalConfig(AlgorithmConfig):
         return self
 
     def debugging(self, *, seed: Any = NotProvided, **kwargs: Any) -> Self:
-        """As RLlib's; the run's only source of randomness is ``seed``, None for a new one.
+        """Sets ``seed``, the run's only source of randomness; None draws a new one.
 
-        Raises:
-            ValueError: the seed is no whole number, or negative.
+        Raises ValueError for a seed that is no whole number, or negative.
         """
         if seed is not NotProvided and not is_searched(seed):
             _check_seed(seed)
@@ -105,7 +108,7 @@ class LocalConfig(AlgorithmConfig):
         return self
 
     def get_evaluation_config_object(self) -> Any:
-        """RLlib's, except that evaluation is greedy unless ``evaluation_config`` says otherwise."""
+        """Returns RLlib's config, with ``explore`` only where ``evaluation_config`` asks for it."""
         config = super().get_evaluation_config_object()
         config.explore = self.evaluation_explores
         return config
@@ -117,15 +120,11 @@ class LocalConfig(AlgorithmConfig):
         return bool(overrides.get("explore", False)) if isinstance(overrides, dict) else False
 
     def settings(self) -> Settings:
-        """The settings, validated.
-
-        Raises:
-            ValueError: a value is out of its range or of the wrong type.
-        """
+        """Returns the settings; raises ValueError for a value out of its range or wrong in type."""
         return self._validated(self.settings_class.model_fields.keys())
 
     def _validated(self, names: Iterable[str]) -> Settings:
-        """Some of the settings, the others by default."""
+        """Returns the settings, with the defaults of those not named."""
         try:
             return self.settings_class(**{name: getattr(self, name) for name in names})
         except pydantic.ValidationError as error:
@@ -135,15 +134,11 @@ class LocalConfig(AlgorithmConfig):
         return {name for name in names if is_searched(getattr(self, name))}
 
     def validate(self) -> None:
-        """RLlib's checks, then the settings', then what this package does not do.
-
-        Raises:
-            ValueError: names the setting and the way out.
-        """
+        """Raises ValueError, which names the setting and the way out, unless all can be met."""
         if self.env is None:
+            example = f"{type(self).__name__}().environment('CartPole-v1')"
             raise ValueError(
-                "environment(): no environment was named; say, for example, "
-                f"{type(self).__name__}().environment('CartPole-v1')"
+                f"environment(): no environment was named; write, for example, {example}"
             )
         for name in sorted(self._searched(("method", "seed", *self.settings_class.model_fields))):
             raise ValueError(
@@ -178,105 +173,100 @@ class LocalConfig(AlgorithmConfig):
             raise ValueError(f"training(): {unknown_name(str(self.method), METHODS, 'method')}")
 
     def _refuse_unsupported(self) -> None:
-        iteration = "a train() is iterations_per_report iterations, whatever its steps and seconds"
+        for refusal in itertools.chain(self._refusals(), self._refusals_of_evaluation()):
+            raise ValueError(refusal)
+
+    def _refusals(self) -> Iterator[str]:
+        """Yields each request of the config that is not met, with the way out."""
+        if not self.enable_env_runner_and_connector_v2:
+            yield "the old API stack: use rllib_lpdm.algorithms.model_v2 with stock PPO there"
+        if described_network(self):
+            yield "rl_module(): training(hidden_sizes=..., action_std=...) describes the network"
+        if not self.explore and not self.in_evaluation:
+            yield (
+                "env_runners(explore=False): policy gradients need drawn actions; evaluate() is "
+                "greedy by itself"
+            )
+        if self.normalize_actions or not self.clip_actions or self.clip_rewards is not None:
+            yield (
+                "normalize_actions, clip_actions=False, clip_rewards: actions are clipped and "
+                "rewards kept as they are; wrap the environment"
+            )
+        if not self.create_local_env_runner:
+            yield "create_local_env_runner=False: the local runner plays the episodes of a lost one"
+        for name in ("time_s", "train_timesteps", "sample_timesteps"):
+            minimum = getattr(self, f"min_{name}_per_iteration")
+            if minimum or (minimum is not None and name == "time_s"):
+                yield (
+                    f"min_{name}_per_iteration: a train() is iterations_per_report iterations, "
+                    "however many steps and seconds they take"
+                )
+        if self.num_envs_per_env_runner > 1:
+            yield (
+                "num_envs_per_env_runner > 1: each episode has its own random streams; use more "
+                "env runners instead"
+            )
+        if self.num_gpus:
+            yield (
+                "resources(num_gpus): the driver computes nothing on a GPU; "
+                "learners(num_gpus_per_learner=1) trains on one"
+            )
+        if self.rollout_fragment_length != WHOLE_EPISODES and not self.in_evaluation:
+            yield (
+                "rollout_fragment_length: whole episodes are collected; PPO's "
+                "episodes_per_iteration and steps_per_iteration say how many"
+            )
+        if self.is_offline:
+            yield (
+                "offline_data(input_): episodes are played; pretrain_from prepares layers with "
+                "recorded observations"
+            )
+        if has_connectors(self):
+            yield "connectors: rollouts do not pass through them; wrap the environment instead"
+        if self.is_multi_agent:
+            yield "several policies: only single-agent environments are trained"
+
+    def _refusals_of_evaluation(self) -> Iterator[str]:
         interval, runners = self.evaluation_interval, self.evaluation_num_env_runners
-        refusals = {
-            "the old API stack": (
-                not self.enable_env_runner_and_connector_v2,
-                "use rllib_lpdm.algorithms.model_v2 with stock PPO there",
-            ),
-            "rl_module()": (
-                described_network(self),
-                "the network is described by training(hidden_sizes=..., action_std=...)",
-            ),
-            "env_runners(explore=False)": (
-                not self.explore and not self.in_evaluation,
-                "policy gradients need drawn actions; evaluate() is greedy by itself",
-            ),
-            "normalize_actions, clip_actions=False, clip_rewards": (
-                self.normalize_actions or not self.clip_actions or self.clip_rewards is not None,
-                "actions are clipped and rewards kept as they are; wrap the environment",
-            ),
-            "create_local_env_runner=False": (
-                not self.create_local_env_runner,
-                "the local runner collects what a lost remote one owes",
-            ),
-            "min_time_s_per_iteration": (self.min_time_s_per_iteration is not None, iteration),
-            "min_train_timesteps_per_iteration": (
-                bool(self.min_train_timesteps_per_iteration),
-                iteration,
-            ),
-            "min_sample_timesteps_per_iteration": (
-                bool(self.min_sample_timesteps_per_iteration),
-                iteration,
-            ),
-            "num_envs_per_env_runner > 1": (
-                self.num_envs_per_env_runner > 1,
-                "an episode has random streams of its own; use more env runners instead",
-            ),
-            "resources(num_gpus)": (
-                bool(self.num_gpus),
-                "the driver computes nothing on a GPU; learners(num_gpus_per_learner=1) trains on "
-                "one",
-            ),
-            "rollout_fragment_length": (
-                self.rollout_fragment_length != WHOLE_EPISODES and not self.in_evaluation,
-                "whole episodes are collected; PPO's episodes_per_iteration and "
-                "steps_per_iteration say how many",
-            ),
-            f"evaluation(evaluation_interval={interval!r})": (
-                interval is not None and not _is_count(interval),
-                "write a whole number of train() calls, or None for no evaluation",
-            ),
-            f"evaluation(evaluation_num_env_runners={runners!r})": (
-                not _is_count(runners),
-                "write a whole number; 0 evaluates in the algorithm's own process",
-            ),
-            f"evaluation(evaluation_duration_unit={self.evaluation_duration_unit!r})": (
-                self.evaluation_duration_unit not in ("episodes", "timesteps"),
-                "write 'episodes' or 'timesteps'",
-            ),
-            "evaluation(evaluation_duration='auto') without an evaluation_interval": (
-                self.evaluation_duration == "auto" and not interval,
-                "it lasts as long as the train() beside it; set evaluation_interval=1",
-            ),
-            "offline evaluation": (
-                bool(
-                    self.offline_evaluation_interval
-                    or self.num_offline_eval_runners
-                    or self.off_policy_estimation_methods
-                ),
-                "episodes are played and none recorded; use evaluation(evaluation_interval=...)",
-            ),
-            "offline_data(input_)": (
-                self.is_offline,
-                "episodes are played; pretrain_from prepares layers with recorded observations",
-            ),
-            "connectors": (
-                has_connectors(self),
-                "rollouts do not pass through connectors; wrap the environment instead",
-            ),
-            "several policies": (self.is_multi_agent, "only single-agent environments are trained"),
-        }
-        for name, (asked_for, reason) in refusals.items():
-            if asked_for:
-                raise ValueError(f"{name}: {reason}")
+        unit = self.evaluation_duration_unit
+        if interval is not None and not _is_count(interval):
+            yield (
+                f"evaluation(evaluation_interval={interval!r}): write a whole number of train() "
+                "calls, or None for no evaluation"
+            )
+        if not _is_count(runners):
+            yield (
+                f"evaluation(evaluation_num_env_runners={runners!r}): write a whole number; 0 "
+                "evaluates in the algorithm's own process"
+            )
+        if unit not in ("episodes", "timesteps"):
+            yield f"evaluation(evaluation_duration_unit={unit!r}): write 'episodes' or 'timesteps'"
+        if self.evaluation_duration == "auto" and not interval:
+            yield (
+                "evaluation(evaluation_duration='auto') without an evaluation_interval: it lasts "
+                "as long as the train() beside it; set evaluation_interval=1"
+            )
+        if (
+            self.offline_evaluation_interval
+            or self.num_offline_eval_runners
+            or self.off_policy_estimation_methods
+        ):
+            yield (
+                "offline evaluation: episodes are played and none recorded; use "
+                "evaluation(evaluation_interval=...)"
+            )
 
     def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
-        """None: learners take whole episodes, and RLlib's pipeline for others is slow to build."""
+        """Builds nothing: learners take whole episodes, and RLlib's pipeline is slow to build."""
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
+        names = ("activation", "black_box", "action_std", "initialization", "hidden_gain")
         return RLModuleSpec(
             module_class=ActorCriticModule,
             model_config={
+                **{name: getattr(self, name) for name in (*names, "head_gain")},
                 "hidden_sizes": tuple(self.hidden_sizes),
                 "conv_layers": tuple(self.conv_layers),
-                "activation": self.activation,
-                "black_box": self.black_box,
-                "action_std": self.action_std,
-                "initialization": self.initialization,
-                "hidden_gain": self.hidden_gain,
-                "head_gain": self.head_gain,
                 "value_head": self.has_value_head,
                 "local_heads": self.local_heads if METHODS[self.method].local_heads else None,
                 "seed": secrets.randbits(31) if self.seed is None else self.seed,
@@ -296,7 +286,9 @@ def _is_count(value: Any) -> bool:
 
 
 def _check_seed(seed: Any) -> None:
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral)):
+    if seed is None:
+        return
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise ValueError(f"debugging(seed={seed!r}): the seed must be a whole number")
-    if seed is not None and seed < 0:
+    if int(seed) < 0:
         raise ValueError(f"debugging(seed={seed}): the seed must not be negative")

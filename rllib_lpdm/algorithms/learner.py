@@ -1,10 +1,10 @@
-"""What REINFORCE and PPO share of a learner: network, optimizers, batches, checkpoints."""
+"""The learner that algorithms share: its network, optimizers, batches and checkpoints."""
 
 import abc
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,13 @@ from ray.rllib.core import COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MOD
 from torch import Tensor
 
 from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.functions import metric_function
-from rllib_lpdm.algorithms.module import ActorCriticModule
-from rllib_lpdm.algorithms.pretraining import load_hidden_layers, pretrain
+from rllib_lpdm.algorithms.module import ActorCriticModule, metric_function
+from rllib_lpdm.algorithms.preparation import load_hidden_layers, pretrain
 from rllib_lpdm.algorithms.ray_internals import OneModuleLearner
 from rllib_lpdm.algorithms.returns import RunningStatistics, normalised_returns
 from rllib_lpdm.algorithms.seeding import Purpose, stream
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.local_learning import LayerAdam, RunningMaximum
+from rllib_lpdm.local_learning import LayerAdam, LocalLoss, RunningMaximum
 from rllib_lpdm.local_learning.kernels import compile_kernels
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards, WholeBatch
 from rllib_lpdm.methods import METHODS
@@ -33,16 +32,14 @@ TARGET_MAXIMUM = "target_maximum"
 
 
 class LocalLearner(OneModuleLearner, abc.ABC):
-    """What an algorithm builds its update of: batches of episodes, and a step of the network.
-
-    Subclasses say in :meth:`learn_from` how an iteration's episodes become steps.
+    """The base of a learner, whose subclasses turn episodes into steps in :meth:`learn_from`.
 
     Several learners are all given all episodes, and each computes its own rows of every batch: see
     :class:`~rllib_lpdm.local_learning.shards.Shards`. They make the same steps and return the same
     metrics.
 
     Attributes:
-        return_statistics: of all returns so far, or of those in ``return_window``.
+        return_statistics: of all returns so far, or of the latest episodes in ``return_window``.
         target_maximum: of all targets so far.
         method: trains the network.
     """
@@ -74,18 +71,18 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         return self.method.shards
 
     @functools.cached_property
-    def local_loss(self) -> dict[str, Any]:
-        """What the hidden layers' losses compare, as :meth:`LocalMLP.learn` takes it."""
+    def local_loss(self) -> LocalLoss:
+        """The hidden layers' loss."""
         config = self.config
-        return {
-            "metric": metric_function(config.metric),
-            "neighbours": config.neighbours,
-            "fraction": config.neighbour_fraction,
-            "propagate_error": config.propagate_error,
-            "scaling": config.scaling,
-            "original": config.guided_distances == "original",
-            "maximum": self.target_maximum if config.target_maximum == "running" else None,
-        }
+        return LocalLoss(
+            metric=metric_function(config.metric),
+            neighbours=config.neighbours,
+            fraction=config.neighbour_fraction,
+            propagate_error=config.propagate_error,
+            scaling=config.scaling,
+            original=config.guided_distances == "original",
+            maximum=self.target_maximum if config.target_maximum == "running" else None,
+        )
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Registers the method's optimizers with RLlib, which keeps them in checkpoints."""
@@ -105,7 +102,7 @@ class LocalLearner(OneModuleLearner, abc.ABC):
             )
 
     def update(self, batch: Any = None, *, training_data: Any = None, **kwargs: Any) -> Any:
-        """RLlib's entry point; the algorithm itself calls :meth:`learn`.
+        """Updates as RLlib calls for it; the algorithm itself calls :meth:`learn`.
 
         Raises:
             ValueError: the training data holds no list of :class:`Episode`, or there are several
@@ -126,23 +123,19 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         return self.metrics.reduce()
 
     def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
-        """Not part of this update: there is no one loss that reaches every layer.
-
-        Raises:
-            TypeError: always; RLlib's own update would be needed to call it.
-        """
+        """Raises TypeError: no single loss reaches every layer."""
         raise TypeError(f"{type(self).__name__} has no scalar loss; call learn() or update()")
 
     def learn(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
-        """One of the paper's iterations.
+        """Makes one of the paper's iterations.
 
         Args:
             episodes: the iteration's episodes, in the order of their indices.
             iteration: from 0; addresses the random streams of shuffles and row subsets.
 
         Returns:
-            Metrics of the update: PPO's are means over the minibatches of its last epoch, but
-            ``skipped_steps`` is always the sum over all.
+            Metrics of the update. PPO's are means over the minibatches of its last epoch, except
+            ``skipped_steps``, which is the sum over all minibatches.
         """
         self.updates += 1
         with single_threaded():
@@ -150,44 +143,36 @@ class LocalLearner(OneModuleLearner, abc.ABC):
 
     @abc.abstractmethod
     def learn_from(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
-        """The algorithm's :meth:`learn`, on one thread."""
+        """Does the algorithm's part of :meth:`learn`, on one thread."""
 
     def prepare(self) -> list[dict[str, float]]:
         """Gives the hidden layers the start that the settings ask for (section 5).
 
-        Returns:
-            Of every pass over recorded observations each layer's mean loss and distance error.
-
-        Raises:
-            ValueError: names the setting whose file is missing or does not fit.
+        Returns each layer's mean loss and distance error, for every pass over recorded
+        observations. Raises ValueError, which names the setting, for a file that does not fit.
         """
         config, module = self.config, self.actor_critic
         with single_threaded():
             load_hidden_layers(module, config.init_hidden_from, config.seed)
-            passes = pretrain(module, config, self.local_loss, self.shards)
-            return [averaged(steps) for steps in passes]
+            return [*map(averaged, pretrain(module, config, self.local_loss, self.shards))]
 
-    # -- what an update is made of ----------------------------------------------------------------
+    # -- the parts of an update -------------------------------------------------------------------
 
     def batch(self, episodes: Sequence[Episode]) -> dict[str, Tensor]:
-        """Observations, actions and normalised returns of all steps, on the learner's device."""
+        """Returns the observations, actions and normalised returns of all steps."""
         config = self.config
         ends = [self._final_value(e) for e in episodes] if config.bootstrap_truncated else None
         running = config.return_normalization == "running"
         statistics = self.return_statistics if running else None
         returns = normalised_returns(episodes, config.gamma, statistics, ends, config.return_window)
         return {
-            "observations": self.tensor(_joined([e.observations[:-1] for e in episodes])),
-            "actions": self.tensor(_joined([e.actions for e in episodes])),
+            "observations": self.tensor(np.concatenate([e.observations[:-1] for e in episodes])),
+            "actions": self.tensor(np.concatenate([e.actions for e in episodes])),
             "returns": self.tensor(returns),
         }
 
-    def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """A function's outputs for all rows of a batch, whichever learner computes them."""
-        return self.shards.forward(function, inputs)
-
     def rows(self, count: int, iteration: int, minibatch: int = 0) -> Tensor | None:
-        """The rows whose distances are matched, drawn afresh for every minibatch; None for all."""
+        """Draws the rows whose distances a minibatch matches; None for all."""
         limit = self.config.max_rows
         if limit is None or limit >= count:
             return None
@@ -195,16 +180,16 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         return self.tensor(rng.choice(count, size=limit, replace=False))
 
     def step(self, batch: Batch) -> dict[str, float]:
-        """One step of every layer that the method trains, and its metrics."""
+        """Makes one step of every layer that the method trains; returns its metrics."""
         with torch.inference_mode(not self.method.backpropagates):  # dispatches faster than no_grad
             return self.method.update(batch)
 
     def tensor(self, array: Array) -> Tensor:
-        """An array on the learner's device."""
+        """Returns an array as a tensor on the learner's device."""
         return torch.from_numpy(array).to(self.device)
 
     def _final_value(self, episode: Episode) -> float:
-        """The learned value, in reward units, of the observation where an episode was cut off."""
+        """Returns the learned value, in rewards, of an episode's end; 0 where it terminated."""
         if episode.terminated:
             return 0.0
         with torch.no_grad():
@@ -223,16 +208,16 @@ class LocalLearner(OneModuleLearner, abc.ABC):
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores a state, also one older than the current weights.
 
-        The learning rates stay the config's. An optimizer that the state lacks, as another method
-        wrote it, stays as it is.
+        The learning rates stay the config's. An optimizer that the state lacks, because another
+        method wrote it, stays as it is.
         """
         if COMPONENT_RL_MODULE in state:
-            self.updates = 0  # RLlib would keep newer weights and say nothing
+            self.updates = 0  # else RLlib would keep newer weights and say nothing
             self.module.set_state(state[COMPONENT_RL_MODULE])
         rates = {
             name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()
         }
-        if COMPONENT_OPTIMIZER in state:  # RLlib would make all of them anew if one is unknown
+        if COMPONENT_OPTIMIZER in state:  # RLlib would replace all of them if it did not know one
             own = {f"{DEFAULT_MODULE_ID}_{name}" for name in rates}
             known = {k: v for k, v in state[COMPONENT_OPTIMIZER].items() if k in own}
             state = {**state, COMPONENT_OPTIMIZER: known}
@@ -244,17 +229,15 @@ class LocalLearner(OneModuleLearner, abc.ABC):
         self.target_maximum.value = state.get(TARGET_MAXIMUM, self.target_maximum.value)
 
 
-def averaged(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of each metric over minibatches; ``skipped_steps`` is summed instead."""
+def averaged(
+    rows: Sequence[dict[str, float]], summed: Collection[str] = ("skipped_steps",)
+) -> dict[str, float]:
+    """Returns the mean of each metric over the rows that have it, or the sum."""
     values: dict[str, list[float]] = defaultdict(list)
-    for row in metrics:
+    for row in rows:
         for name, value in row.items():
             values[name].append(value)
     return {
-        name: sum(column) / (1 if name == "skipped_steps" else len(column))
+        name: sum(column) / (1 if name in summed else len(column))
         for name, column in values.items()
     }
-
-
-def _joined(arrays: list[Array]) -> Array:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

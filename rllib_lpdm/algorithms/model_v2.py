@@ -1,15 +1,15 @@
-"""The method for code on RLlib's old API stack: a TorchModelV2 whose hidden layers learn locally.
+"""A TorchModelV2 whose hidden layers learn locally, for code on RLlib's old API stack.
 
 RLlib has deprecated this stack, and it is slower than this package's own algorithms. The adapter is
-for existing code; ``rllib_lpdm.PPOConfig`` reproduces the paper. What remains different:
+for existing code; ``rllib_lpdm.PPOConfig`` reproduces the paper. The differences:
 
 - The policy's one optimizer, learning rate and gradient clip serve hidden layers and heads alike.
-- Autograd differentiates the local loss inside each layer, where the package itself has the
-  gradient by hand, so the activations of all layers are kept until the policy's backward pass.
+- Autograd differentiates the local loss inside each layer, where the package has the gradient by
+  hand. The activations of all layers are kept until the policy's backward pass.
 - A Gaussian policy learns its standard deviation, as the second half of the logits head's outputs.
 - Each GPU of a policy matches the distances of its own shard of the batch.
-- ``local_rl`` and ``dfa`` are refused: the policy's loss is RLlib's, of the logits alone, and the
-  model can neither have it of other heads nor see its gradient before the backward pass.
+- ``local_rl`` and ``dfa`` are refused. RLlib's loss is a function of the logits alone: there is
+  none for other heads, and the model cannot see its gradient before the backward pass.
 """
 
 from typing import Any
@@ -81,7 +81,7 @@ class LocalTorchModelV2(TorchModelV2, nn.Module):
     def forward(
         self, input_dict: dict[str, Any], state: list[Tensor], seq_lens: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Logits (N, num_outputs) of the observations, and the state as it came."""
+        """Returns logits (N, num_outputs) of the observations, and the state unchanged."""
         self._inputs = x = input_dict["obs_flat"].float().flatten(1)
         self._outputs: list[Tensor] = []
         for layer in self.hidden.layers:
@@ -92,14 +92,14 @@ class LocalTorchModelV2(TorchModelV2, nn.Module):
         return self.logits_head(x), state
 
     def value_function(self) -> Tensor:
-        """(N,) values of the last forward pass."""
+        """Returns (N,) values of the last forward pass."""
         values: Tensor = self.value_head(self._features).squeeze(1)
         return values
 
     def custom_loss(
         self, policy_loss: list[Tensor] | Tensor, loss_inputs: Any
     ) -> list[Tensor] | Tensor:
-        """Adds each layer's local loss (equation 1), on the forward pass the policy's loss made.
+        """Adds each layer's local loss (equation 1), on the forward pass of the policy's loss.
 
         Args:
             policy_loss: a scalar, or one per optimizer of the policy, of which the first (PPO has
@@ -120,14 +120,14 @@ class LocalTorchModelV2(TorchModelV2, nn.Module):
         return [policy_loss[0] + sum(losses), *policy_loss[1:]]
 
     def metrics(self) -> dict[str, float]:
-        """Each layer's local loss on the last batch; RLlib reports means over an iteration."""
+        """Returns each layer's local loss on the last batch; RLlib reports an iteration's means."""
         return {
             column("distance_loss", k): loss.item() for k, loss in enumerate(self._local_losses, 1)
         }
 
 
 def _validated(**config: Any) -> tuple[str, tuple[int, ...]]:
-    """Method and hidden sizes of a ``custom_model_config``; raises ValueError naming the fault."""
+    """Returns a config's method and hidden sizes; raises ValueError naming the fault."""
     place, known = "custom_model_config", ("method", "hidden_sizes")
     for key in config:
         if key not in known:

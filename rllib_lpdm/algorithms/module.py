@@ -1,6 +1,7 @@
-"""The actor-critic RLModule over a :class:`LocalMLP`, and its numpy twin for acting."""
+"""The actor-critic RLModule over a :class:`LocalMLP`."""
 
 import copy
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,20 +9,24 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
+from rllib_lpdm.algorithms.acting import (
+    KernelPolicy,
+    NumpyPolicy,
+    Policy,
+    TorchPolicy,
+    acts_by_kernel,
+)
 from rllib_lpdm.algorithms.distributions import FixedGaussian, action_distribution
-from rllib_lpdm.algorithms.functions import black_box_function
-from rllib_lpdm.algorithms.kernel_policy import KernelPolicy, acts_by_kernel
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
-from rllib_lpdm.local_learning import ACTIVATIONS, LocalMLP
+from rllib_lpdm.local_learning import LocalMLP
+from rllib_lpdm.local_learning.distances import MetricLike
 from rllib_lpdm.methods.method import Heads
-
-Array = NDArray[Any]
+from rllib_lpdm.schema.registry import BLACK_BOXES, METRICS
 
 
 class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
@@ -29,9 +34,9 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
 
     ``model_config`` holds ``hidden_sizes``, ``conv_layers``, ``activation``, ``black_box``,
     ``action_std``, ``initialization``, ``hidden_gain``, ``head_gain``, ``value_head``,
-    ``local_heads`` and ``seed``. The run's seed draws the weights: as PyTorch does by default,
-    "orthogonal" or "xavier". With ``local_heads`` every hidden layer has its own heads, the last
-    one the network's: "mean" acts by the mean of their outputs, "last" by the network's alone.
+    ``local_heads`` and ``seed``. The run's seed draws the weights, as PyTorch does by default or
+    "orthogonal" or "xavier". With ``local_heads`` every hidden layer has its own heads, and the
+    last layer's are the network's. "mean" acts by the mean of all, "last" by the network's.
 
     Raises:
         ValueError: the observation space is not a Box, or the action space is not supported.
@@ -73,7 +78,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
 
     @property
     def heads(self) -> list[Heads]:
-        """Every hidden layer's, where each has its own, and last the network's."""
+        """The heads of every hidden layer, where each has its own; the network's are last."""
         policies: list[Any] = list(self.local_policy_heads)
         values: list[Any] = list(self.local_value_heads) or [None] * len(policies)
         pairs = enumerate(zip(policies, values, strict=True), 1)
@@ -100,10 +105,10 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     def inputs(self, observations: Tensor) -> Tensor:
         """``(N, *observation shape)``, flattened or not -> (N, d_x) inputs of the first layer.
 
-        Where it is a convolution, images (height, width, channels) are turned to channels first,
-        and bytes scaled to [0, 1].
+        For a convolution images (height, width, channels) are turned to channels first, and bytes
+        scaled to [0, 1].
         """
-        size = math.prod(observations.shape[1:])  # said, because there may be no rows
+        size = math.prod(observations.shape[1:])  # reshape(N, -1) fails where there are no rows
         flat = observations.reshape(observations.shape[0], size).float()
         if not self.model_config["conv_layers"]:
             return flat
@@ -137,7 +142,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return self.model_config["local_heads"] == "mean" and len(self.local_policy_heads) > 0
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """``(N, *observation shape)`` -> what RLlib's distributions take, and the features.
+        """``(N, *observation shape)`` -> inputs of RLlib's distributions, and the features.
 
         Action distribution inputs are (N, actions) logits, or (N, 2 * actions) means and the
         constant log of the standard deviation.
@@ -151,89 +156,28 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         """``(N, *observation shape)``, or (N, output_size) features -> (N,) values."""
         return self.values(self.features(batch[Columns.OBS]) if embeddings is None else embeddings)
 
-    def numpy_policy(self) -> "Policy":
-        """The same policy for acting, of the parameters as they are now.
+    def numpy_policy(self) -> Policy:
+        """Returns a policy for acting, with the parameters as they are now.
 
-        With convolutions, or where the mean of several heads acts, it is the module itself, which
-        acts in torch; of one on a GPU, a copy.
+        With convolutions, or where the mean of several heads acts, the module itself acts in torch.
+        If it is on a GPU, a copy does.
         """
         if self.model_config["conv_layers"] or self._acts_by_mean:
             on_cpu = self.policy_head.weight.device.type == "cpu"
             return TorchPolicy(self if on_cpu else copy.deepcopy(self).cpu())
         modules = [*self.encoder.layers, self.policy_head]
-        layers = [(_array(module.weight), _array(module.bias)) for module in modules]
+        layers = [
+            (module.weight.detach().cpu().numpy(), module.bias.detach().cpu().numpy())
+            for module in modules
+        ]
         activation, black_box = self.encoder.activation, self.encoder.black_box
         if acts_by_kernel(activation, black_box):
             return KernelPolicy(layers)
         return NumpyPolicy(layers, activation, black_box)
 
 
-class NumpyPolicy:
-    """The policy's forward pass for one observation, several times faster than in torch.
-
-    Args:
-        layers: weight (out, in) and bias (out,) of the hidden layers and of the policy head.
-        activation: of the hidden layers, by name.
-        black_box: (1, d) -> (1, d), after every hidden layer but the last.
-    """
-
-    def __init__(
-        self,
-        layers: list[tuple[Array, Array]],
-        activation: str = "tanh",
-        black_box: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        self._arguments = layers, activation, black_box
-        self._activate, self._black_box = ACTIVATIONS[activation].in_numpy, black_box
-        self._hidden = [
-            (weight, bias, np.empty(len(bias), np.float32)) for weight, bias in layers[:-1]
-        ]
-        self._head_weight, self._head_bias = layers[-1]
-
-    def __call__(self, observation: Array) -> Array:
-        """(d_x,) float32 observation -> (size,) outputs of the policy head."""
-        x = observation
-        for weight, bias, buffer in self._hidden:
-            weight.dot(x, buffer)
-            np.add(buffer, bias, buffer)
-            x = self._activate(buffer)
-            if self._black_box is not None and buffer is not self._hidden[-1][2]:
-                x = self._black_box(torch.from_numpy(x).unsqueeze(0)).squeeze(0).detach().numpy()
-        outputs: Array = self._head_weight.dot(x)
-        outputs += self._head_bias
-        return outputs
-
-    def __reduce__(self) -> tuple[type["NumpyPolicy"], tuple[Any, ...]]:
-        return NumpyPolicy, self._arguments
-
-
-class TorchPolicy:
-    """The policy's forward pass for one observation in torch, with convolutions or several heads.
-
-    Args:
-        module: the actor-critic, which is copied when the policy is sent to another process.
-    """
-
-    def __init__(self, module: ActorCriticModule) -> None:
-        self._module = module
-
-    def __call__(self, observation: Array) -> Array:
-        """(d_x,) float32 observation -> (size,) outputs of the policy head."""
-        with torch.inference_mode():
-            outputs, _ = self._module.policy(torch.from_numpy(observation).unsqueeze(0))
-            array: Array = outputs.squeeze(0).numpy()
-        return array
-
-
-Policy = KernelPolicy | NumpyPolicy | TorchPolicy
-
-
 def observation_size(space: gym.Space) -> int:
-    """Number of features of a flattened observation.
-
-    Raises:
-        ValueError: observations are not arrays (Box).
-    """
+    """Returns the number of features of an observation; raises ValueError unless it is an array."""
     if not isinstance(space, gym.spaces.Box):
         raise ValueError(
             f"unsupported observation space {space}: only Box observations are trained on; wrap "
@@ -250,44 +194,50 @@ def hidden_layers(
     activation: str = "tanh",
     black_box: Callable[[Tensor], Tensor] | None = None,
 ) -> LocalMLP:
-    """The hidden layers over an environment's observations.
+    """Returns the hidden layers over an environment's observations.
 
-    Args:
-        space: of the observations.
-        hidden_sizes: see :class:`LocalMLP`, as the other arguments.
-        conv_layers: filters, kernel and stride.
-        activation: its name.
-        black_box: between the layers.
+    The arguments after the observation space are those of :class:`LocalMLP`.
 
     Raises:
         ValueError: the observations are no arrays; or, with convolutions, no images, or smaller
             than a kernel.
     """
+    size, shape, image_shape = observation_size(space), space.shape or (), None
+    if conv_layers:
+        if len(shape) != 3:
+            raise ValueError(
+                f"conv_layers need observations of shape (height, width, channels), got {space}; "
+                "wrap the environment, or leave conv_layers out"
+            )
+        height, width, channels = shape
+        image_shape = channels, height, width
     return LocalMLP(
-        observation_size(space),
+        size,
         hidden_sizes,
         activation,
         black_box,
         conv_layers=conv_layers,
-        image_shape=image_shape(space) if conv_layers else None,
+        image_shape=image_shape,
     )
 
 
-def image_shape(space: gym.Space) -> tuple[int, int, int]:
-    """Channels, height and width of an image observation.
-
-    Raises:
-        ValueError: the observations are no images.
-    """
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 3:
-        raise ValueError(
-            f"conv_layers need observations of shape (height, width, channels), got {space}; wrap "
-            "the environment, or leave conv_layers out"
-        )
-    height, width, channels = space.shape
-    return channels, height, width
+def metric_function(name: str) -> MetricLike:
+    """Returns a metric's name, or the function of a dotted name; raises ValueError without one."""
+    return name if name in METRICS else _imported(name, "metric")
 
 
-def _array(parameter: Tensor) -> Array:
-    array: Array = parameter.detach().cpu().numpy()
-    return array
+def black_box_function(name: str | None) -> Callable[[Tensor], Tensor] | None:
+    """Returns the function between hidden layers; raises ValueError if there is none."""
+    return None if name is None else BLACK_BOXES.get(name) or _imported(name, "black_box")
+
+
+def _imported(name: str, kind: str) -> Callable[..., Any]:
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # the user's module may raise anything
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{kind} {name!r} cannot be imported: {reason}") from None
+    if not callable(found):
+        raise ValueError(f"{kind} {name!r} is no function")
+    return found

@@ -1,7 +1,7 @@
 """PPO in its basic form: clipped ratio, KL penalty, clipped critic, no GAE (section 4.1)."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from rllib_lpdm.schema.settings import PPOSettings
 
 
 class PPOConfig(LocalConfig):
-    """PPO: whole episodes, so many or of so many steps, are an iteration of several epochs.
+    """PPO: an iteration collects several whole episodes and learns from them in several epochs.
 
     Example:
         >>> config = PPOConfig().environment("Hopper-v4").training(method="lpdm_guided")
@@ -52,21 +52,21 @@ class PPO(LocalAlgorithm):
 class PPOLearner(LocalLearner):
     """The clipped surrogate of Schulman et al. (2017) and the critic on normalised returns.
 
-    The critic's value V is in units of the normalised return ``(G - mu) / sigma``, so that a state
-    is worth ``mu + sigma V`` in rewards. The setting ``advantage`` selects one of:
+    The critic's value V is in units of the normalised return ``(G - mu) / sigma``: a state is worth
+    ``mu + sigma V`` in rewards. The setting ``advantage`` selects one of:
 
     - "return": ``A_t = (G_t - mu) / sigma - V(s_t)``.
     - "td": the one-step temporal-difference error in the same units. Within an episode it is
-      ``(r_t - (1 - gamma) mu) / sigma + gamma V(s_t+1) - V(s_t)``. The state after the last step
-      of an episode is worth e in rewards: 0, or the learned value where ``bootstrap_truncated``
-      continues the episode. There the error is ``(r_t + gamma e - mu) / sigma - V(s_t)``.
+      ``(r_t - (1 - gamma) mu) / sigma + gamma V(s_t+1) - V(s_t)``. At an episode's last step it is
+      ``(r_t + gamma e - mu) / sigma - V(s_t)``. The state after that step is worth e in rewards: 0,
+      or the learned value where ``bootstrap_truncated`` continues the episode.
 
     As ``G_t = r_t + gamma G_t+1``, the error is ``A_t - gamma A_t+1``, and A_t at the last step.
     Where sigma vanishes both take all normalised returns for 0.
     """
 
     def learn_from(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
-        config, module = self.config, self.actor_critic
+        config, method = self.config, self.method
         batch = self.batch(episodes)
         observations = batch.pop("observations")
         discounts = None
@@ -75,44 +75,32 @@ class PPOLearner(LocalLearner):
         with torch.no_grad():
             of_heads = [
                 batch | self._before(batch, heads, features, discounts)
-                for heads, features in self._heads_and_features(observations)
+                for heads, features in method.heads_and_features(observations)
             ]
 
         metrics: list[dict[str, float]] = []
         for epoch in range(config.num_epochs):
             rng = stream(config.seed, Purpose.SHUFFLE, iteration, epoch)
             order = self.tensor(rng.permutation(len(observations)))
-            shuffled = [{n: column[order] for n, column in columns.items()} for columns in of_heads]
-            inputs = observations[order]
-            for start in range(0, len(order), config.minibatch_size):
-                part = slice(start, start + config.minibatch_size)
-                guide = shuffled[-1]["old_values"][part] if self.method.guided else None
-                rows = self.rows(len(inputs[part]), iteration, len(metrics))
-                last_epoch = epoch == config.num_epochs - 1
-                if config.local_updates == "once":
-                    local = (not metrics, not metrics)
-                else:
-                    local = (True, last_epoch)
-                loss = functools.partial(_loss_of, shuffled, part, module.distribution, config)
-                metrics.append(
-                    self.step(Batch(inputs[part], loss, guide, rows, last_epoch, *local))
+            last_epoch = epoch == config.num_epochs - 1
+            for part in order.split(config.minibatch_size):
+                once = config.local_updates == "once"
+                minibatch = Batch(
+                    observations[part],
+                    functools.partial(self._loss, of_heads, part),
+                    guide=of_heads[-1]["old_values"][part] if method.guided else None,
+                    rows=self.rows(len(part), iteration, len(metrics)),
+                    report=last_epoch,
+                    matches=not (once and metrics),
+                    report_matches=not metrics if once else last_epoch,
                 )
+                metrics.append(self.step(minibatch))
         return averaged(metrics)
-
-    def _heads_and_features(self, observations: Tensor) -> Iterator[tuple[Heads, Tensor]]:
-        """All heads with what they predict from, one layer after another."""
-        module, heads = self.actor_critic, self.actor_critic.heads
-        if len(heads) == 1:
-            yield heads[0], self.forward(module.features, observations)
-            return
-        passes = module.encoder.passes(module.inputs(observations), self.shards)
-        for of_layer, each in zip(heads, passes, strict=True):
-            yield of_layer, each.outputs
 
     def _before(
         self, batch: dict[str, Tensor], heads: Heads, features: Tensor, discounts: Tensor | None
     ) -> dict[str, Tensor]:
-        """What some heads say before the update, and the advantages over their values.
+        """Returns the heads' predictions before the update, and the advantages over their values.
 
         With (T,) discounts of the states after each step these are temporal-difference errors.
         """
@@ -129,26 +117,24 @@ class PPOLearner(LocalLearner):
             "advantages": (advantages - mean) / (std + 1e-8),
         }
 
+    def _loss(
+        self,
+        of_heads: Sequence[dict[str, Tensor]],
+        part: Tensor,
+        outputs: Tensor,
+        values: Tensor | None,
+        head: int = -1,
+    ) -> OutputGradients:
+        """Returns the loss of the rows of a minibatch, against the heads before the update."""
+        batch = {name: column[part] for name, column in of_heads[head].items()}
+        return clipped_loss(batch, self.actor_critic.distribution, self.config, outputs, values)
+
 
 def _discounts(episodes: Sequence[Episode], gamma: float) -> NDArray[np.float32]:
-    """(T,) discounts of the state after each step: 0 after the last step of an episode."""
+    """Returns (T,) discounts of the state after each step: 0 after an episode's last step."""
     discounts = np.full(sum(map(len, episodes)), gamma, np.float32)
     discounts[np.cumsum([len(episode) for episode in episodes]) - 1] = 0.0
     return discounts
-
-
-def _loss_of(
-    of_heads: Sequence[dict[str, Tensor]],
-    part: slice,
-    distribution: ActionDistribution,
-    config: Any,
-    outputs: Tensor,
-    values: Tensor | None,
-    head: int = -1,
-) -> OutputGradients:
-    """The loss of a minibatch, which compares heads with what they said before the update."""
-    batch = {name: column[part] for name, column in of_heads[head].items()}
-    return clipped_loss(batch, distribution, config, outputs, values)
 
 
 def clipped_loss(
@@ -158,7 +144,7 @@ def clipped_loss(
     outputs: Tensor,
     values: Tensor | None,
 ) -> OutputGradients:
-    """The loss of a minibatch: clipped ratio, KL penalty and clipped critic.
+    """Returns the loss of a minibatch: clipped ratio, KL penalty and clipped critic.
 
     Args:
         batch: (N, ...) actions, returns and advantages; outputs, log-probabilities and values of

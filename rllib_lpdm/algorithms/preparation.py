@@ -1,17 +1,24 @@
-"""What hidden layers may start from: those of another run, or recorded observations (section 5)."""
+"""The start of hidden layers: another run's layers, or recorded observations (section 5)."""
 
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from rllib_lpdm.algorithms.module import ActorCriticModule
+from rllib_lpdm.algorithms.seeding import Purpose, stream
+from rllib_lpdm.local_learning import LocalLoss
+from rllib_lpdm.local_learning.shards import WholeBatch
+from rllib_lpdm.methods.method import hidden_optimizers
 from rllib_lpdm.results.checkpoints import checkpoints, read_arrays
 from rllib_lpdm.results.layout import MIB, MOST_BYTES, WEIGHTS_FILE
+from rllib_lpdm.schema.columns import column
 from rllib_lpdm.schema.messages import counted, one_line
 
 Array = NDArray[Any]
@@ -21,22 +28,61 @@ OBSERVATIONS = "observations"
 MOST_RECORDED = 4096 * MIB  # bytes of recorded observations
 
 
-class HasShape(Protocol):
-    """An array, a tensor, or what is known of one."""
+def load_hidden_layers(module: ActorCriticModule, source: str | None, seed: int) -> None:
+    """Gives a network the hidden layers of another run; None leaves them as they are."""
+    if source is not None:
+        path, arrays = hidden_weights(hidden_source(source, seed))
+        check_hidden_weights(path, arrays, module.encoder.state_dict())
+        tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+        module.encoder.load_state_dict(tensors)
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+
+def pretrain(
+    module: ActorCriticModule, config: Any, local_loss: LocalLoss, shards: WholeBatch
+) -> Iterator[list[dict[str, float]]]:
+    """Trains the hidden layers on the observations of ``pretrain_from``, without guidance.
+
+    Yields each pass's metrics, one dictionary a minibatch.
+
+    """
+    if config.pretrain_from is None:
+        return
+    device = module.policy_head.weight.device
+    recorded = torch.from_numpy(recorded_observations(config.pretrain_from)).to(device)
+    check_observations(config.pretrain_from, recorded.shape[1], module.observation_space)
+    # Optimizers for this alone: Adam's averages of recorded rows say nothing of the run.
+    optimizers = hidden_optimizers(module, config)
+    for epoch in range(config.pretrain_epochs):
+        rng = stream(config.seed, Purpose.PRETRAINING, epoch)
+        order = torch.from_numpy(rng.permutation(len(recorded))).to(device)
+        metrics = []
+        for rows in order.split(config.pretrain_batch_size):
+            if len(rows) < 2:  # a last single row has no distances
+                continue
+            with torch.inference_mode():
+                _, steps = module.encoder.learn(
+                    module.inputs(recorded[rows]),
+                    optimizers,
+                    local_loss,
+                    max_gradient_norm=config.grad_clip,
+                    with_error=True,
+                    shards=shards,
+                )
+            losses = {column("distance_loss", k): step.loss for k, step in enumerate(steps, 1)}
+            errors = {column("distance_error", k): step.error for k, step in enumerate(steps, 1)}
+            metrics.append(losses | errors)
+        yield metrics
 
 
 def hidden_weights(source: str | Path) -> tuple[Path, dict[str, Array]]:
-    """The parameters of another run's hidden layers, read without unpickling.
+    """Reads the parameters of another run's hidden layers, without unpickling.
 
     Args:
         source: a cell's folder, of which the newest checkpoint is taken; a checkpoint's folder; or
             a ``weights.npz``.
 
     Returns:
-        The file, and its arrays by the names they have within the hidden layers.
+        The file, and its arrays by their names within the hidden layers.
 
     Raises:
         ValueError: there is no such file, it holds no hidden layers, or they are not finite.
@@ -71,20 +117,14 @@ def hidden_weights(source: str | Path) -> tuple[Path, dict[str, Array]]:
 
 
 def hidden_source(setting: str, seed: int) -> str:
-    """The path that ``init_hidden_from`` names for a seed; other braces stay as they are."""
+    """Returns the path that ``init_hidden_from`` names for a seed; other braces stay."""
     return setting.replace("{seed}", str(seed))
 
 
 def check_hidden_weights(
-    path: Path, arrays: Mapping[str, HasShape], expected: Mapping[str, HasShape]
+    path: Path, arrays: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> None:
-    """Raises ValueError unless the arrays fit a network's hidden layers.
-
-    Args:
-        path: where they come from.
-        arrays: by name.
-        expected: the network's parameters by name.
-    """
+    """Raises ValueError unless a file's arrays have the shapes of a network's hidden layers."""
     for name in sorted(arrays.keys() | expected.keys()):
         theirs = tuple(arrays[name].shape) if name in arrays else "nothing"
         ours = tuple(expected[name].shape) if name in expected else "nothing"
@@ -96,7 +136,7 @@ def check_hidden_weights(
 
 
 def recorded_observations(source: str | Path) -> Array:
-    """Observations to train hidden layers on before a run.
+    """Reads the observations that hidden layers learn from before a run.
 
     Args:
         source: an ``.npz`` file with an array ``observations``, ``(N, *observation shape)``; or the
@@ -106,7 +146,7 @@ def recorded_observations(source: str | Path) -> Array:
         (N, d_x) float32, flattened.
 
     Raises:
-        ValueError: there is nothing of this kind, fewer than two rows, or they are not finite.
+        ValueError: there is no such file, it holds fewer than two rows, or they are not finite.
     """
     path = Path(source)
     if os.path.isdir(path):
@@ -138,13 +178,7 @@ def recorded_observations(source: str | Path) -> Array:
 
 
 def check_observations(source: str | Path, width: int, space: gym.Space) -> None:
-    """Raises ValueError unless recorded rows are as wide as an environment's observations.
-
-    Args:
-        source: where they come from.
-        width: numbers in a row.
-        space: of the environment's observations.
-    """
+    """Raises ValueError unless rows of a width fit an environment's observations."""
     wanted = math.prod(space.shape or ())
     if width != wanted:
         raise ValueError(
@@ -157,7 +191,7 @@ def _rows(observations: Array) -> Array:
     if observations.ndim == 0 or observations.dtype.kind not in "fiub":
         raise ValueError(f"shape {observations.shape}, {observations.dtype}")
     width = math.prod(observations.shape[1:])
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
+    with np.errstate(over="ignore"):  # such numbers are refused as not finite
         return observations.reshape(len(observations), width).astype(np.float32)
 
 

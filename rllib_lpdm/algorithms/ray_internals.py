@@ -1,7 +1,7 @@
-"""Everything of Ray that is used here without being its public interface, each with the reason.
+"""The private parts of Ray that this package uses, each with its reason.
 
-A new version may change it: ``tests/algorithms/test_internals.py`` then says what, and here is the
-one place to mend. What is used of torch in this way is in :mod:`rllib_lpdm.local_learning`.
+A new version of Ray may change them. Then ``tests/algorithms/test_internals.py`` fails and says
+which, and this file is the one place to mend.
 """
 
 import tempfile
@@ -25,10 +25,10 @@ Result = TypeVar("Result")
 def on_learners(
     group: LearnerGroup, function: Callable[[Any], Result], count: int | None = None
 ) -> Result:
-    """Calls a function on the first so many learners, or all, and returns the first's result.
+    """Calls a function on the first ``count`` learners, or all, and returns the first's result.
 
     The public ``foreach_learner`` waits for all of them. Where one fails the others wait for it in
-    vain, so the error has to be raised at once.
+    vain, and only an error raised at once ends that.
     """
     if group.is_local:
         return function(group._learner)
@@ -38,7 +38,7 @@ def on_learners(
 
 
 def registered_environment(name: Any) -> Callable[[Any], gym.Env] | None:
-    """What ``register_env`` was given for a name, None without; there is no public look-up."""
+    """Returns what ``register_env`` was given for a name, or None; Ray has no public look-up."""
     if not _global_registry.contains(ENV_CREATOR, name):
         return None
     creator: Callable[[Any], gym.Env] = _global_registry.get(ENV_CREATOR, name)
@@ -60,16 +60,16 @@ def has_connectors(config: AlgorithmConfig) -> bool:
 
 
 def stay_silent_on_the_api_stack(config: AlgorithmConfig) -> None:
-    """Spends RLlib's one-time advice to leave the new API stack, which is of no use here."""
+    """Marks RLlib's one-time advice to leave the new API stack as given; it is of no use here."""
     log_once(f"{config.algo_class.__name__}_on_new_api_stack")
 
 
 @contextmanager
 def seeded_without_compiler() -> Iterator[None]:
-    """Where RLlib seeds torch, a flag is set without importing torch's compiler for it.
+    """Context in which RLlib seeds torch without importing torch's compiler.
 
-    ``torch.use_deterministic_algorithms`` tells the compiler too, which is not used here, and which
-    takes a second to import in every process.
+    ``torch.use_deterministic_algorithms`` tells the compiler too. It is not used here, and takes a
+    second to import in every process.
     """
     original = torch.use_deterministic_algorithms
 
@@ -84,7 +84,7 @@ def seeded_without_compiler() -> Iterator[None]:
 
 
 class FolderlessAlgorithm(Algorithm):
-    """RLlib's, without an empty folder in the home for every algorithm that is built."""
+    """RLlib's Algorithm, without an empty folder in the home for each one that is built."""
 
     def setup(self, config: Any) -> None:
         with seeded_without_compiler():
@@ -98,18 +98,18 @@ class FolderlessAlgorithm(Algorithm):
 
 
 class OneModuleLearner(TorchLearner):
-    """RLlib's, without DistributedDataParallel, and with its count of updates by name."""
+    """RLlib's TorchLearner, without DistributedDataParallel, and with a name for its count."""
 
     def __init__(self, **kwargs: Any) -> None:
         with seeded_without_compiler():
             super().__init__(**kwargs)
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """Nothing: DistributedDataParallel averages gradients of autograd, which are not used."""
+        """Does nothing: DistributedDataParallel averages autograd's gradients, which are unused."""
 
     @property
     def updates(self) -> int:
-        """Number of updates, by which RLlib tells newer weights from older ones."""
+        """The number of updates, by which RLlib tells newer weights from older ones."""
         number: int = self._weights_seq_no
         return number
 

@@ -53,7 +53,7 @@ class Reinforce(LocalAlgorithm):
 
 
 class ReinforceLearner(LocalLearner):
-    """``-mean(w log pi(a|s))``, w the normalised return less the baseline, if there is one."""
+    """``-mean(w log pi(a|s))``: w is the normalised return, less the baseline if there is one."""
 
     def learn_from(self, episodes: Sequence[Episode], iteration: int) -> dict[str, float]:
         module = self.actor_critic
@@ -61,7 +61,8 @@ class ReinforceLearner(LocalLearner):
         guide = batch["returns"] if self.method.guided else None
         if guide is not None and self.config.baseline:
             with torch.no_grad():
-                guide = module.values(self.forward(module.features, batch["observations"]))
+                features = self.shards.forward(module.features, batch["observations"])
+                guide = module.values(features)
         loss = functools.partial(
             policy_gradient_loss, batch["actions"], batch["returns"], module.distribution
         )
@@ -77,7 +78,7 @@ def policy_gradient_loss(
     values: Tensor | None,
     head: int = -1,
 ) -> OutputGradients:
-    """The loss of REINFORCE and, where values are learned, their mean squared error.
+    """Returns the loss of REINFORCE and, where values are learned, their mean squared error.
 
     Args:
         actions: (N, ...) as drawn.
@@ -85,7 +86,7 @@ def policy_gradient_loss(
         distribution: of the actions.
         outputs: (N, size) of the policy head.
         values: (N,) of the value head, None without one.
-        head: index of these heads; the loss of all heads is the same.
+        head: index of these heads, all of which have the same loss.
     """
     error = returns if values is None else returns - values
     # Returns without variance are normalised to zeros: they say nothing of the actions.

@@ -1,4 +1,4 @@
-"""What an iteration's rewards say of its actions: discounted returns, normalised (section 3.2)."""
+"""Discounted returns of an iteration's episodes, and their normalisation (section 3.2)."""
 
 import functools
 import math
@@ -86,18 +86,18 @@ def normalised_returns(
     final_values: Sequence[float] | None = None,
     window: int | None = None,
 ) -> Array:
-    """Returns of all steps, less their mean and over their deviation.
+    """Computes the returns of all steps, less their mean and over their deviation.
 
     Args:
         episodes: of T steps in all.
         gamma: discount.
-        statistics: of the returns so far, which take in these; None to normalise by these alone.
+        statistics: of the returns so far; takes in these. None normalises by these alone.
         final_values: see :func:`discounted_returns`, one an episode.
         window: number of episodes that the statistics remember; None for all.
 
     Returns:
         (T,) float32. All are NaN where a return, the mean or the variance overflows or is not
-        finite: the update is then skipped and counted, and the statistics stay as they were.
+        finite. The update is then skipped and counted, and the statistics stay as they were.
     """
     ends = [0.0] * len(episodes) if final_values is None else final_values
     pairs = zip(episodes, ends, strict=True)
@@ -114,7 +114,7 @@ def normalised_returns(
 
 
 def discounted_returns(rewards: Array, gamma: float, final_value: float = 0.0) -> Array:
-    """``G_t = r_t + gamma G_{t+1}`` with ``G_T = final_value`` (section 2.2).
+    """Computes ``G_t = r_t + gamma G_{t+1}`` with ``G_T = final_value`` (section 2.2).
 
     Args:
         rewards: (T,) rewards.
@@ -131,7 +131,7 @@ def discounted_returns(rewards: Array, gamma: float, final_value: float = 0.0) -
 
 
 def normalised(values: Array, mean: float, std: float) -> Array:
-    """``(values - mean) / std`` as float32; zeros where the deviation vanishes.
+    """Returns ``(values - mean) / std`` as float32; zeros where the deviation vanishes.
 
     All are NaN where the mean or the deviation is not finite.
     """

@@ -1,8 +1,8 @@
-"""Whole episodes, collected with the numpy policy."""
+"""The env runner, which plays whole episodes."""
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -15,26 +15,13 @@ from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils import metrics as metric_names
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.framework import get_device
-from ray.rllib.utils.metrics import (
-    EPISODE_DURATION_SEC_MEAN,
-    EPISODE_LEN_MAX,
-    EPISODE_LEN_MEAN,
-    EPISODE_LEN_MIN,
-    EPISODE_RETURN_MAX,
-    EPISODE_RETURN_MEAN,
-    EPISODE_RETURN_MIN,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
-)
 
-from rllib_lpdm.algorithms.callbacks import EPISODE_CALLBACKS, EpisodeFollower
+from rllib_lpdm.algorithms.acting import Policy
 from rllib_lpdm.algorithms.distributions import action_distribution
-from rllib_lpdm.algorithms.episodes import Episode
-from rllib_lpdm.algorithms.module import Policy
+from rllib_lpdm.algorithms.episodes import EPISODE_CALLBACKS, Episode, EpisodeFollower
 from rllib_lpdm.algorithms.ray_internals import registered_environment, seeded_without_compiler
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.algorithms.threads import single_threaded
@@ -46,43 +33,28 @@ Array = NDArray[Any]
 FIRST_CAPACITY = 128  # steps; buffers double when an episode outgrows them
 
 
-def episodes_of_iteration(
-    config: Any, play: Callable[[Sequence[int]], dict[int, Episode]]
-) -> list[Episode]:
-    """The episodes that one update learns from, in the order of their indices.
-
-    Args:
-        config: says how many, and how many steps they have at least.
-        play: returns the episodes with some indices.
-    """
-    episodes: list[Episode] = []
-    while not episodes or sum(map(len, episodes)) < config.steps_per_iteration:
-        indices = range(len(episodes), len(episodes) + config.episodes_per_iteration)
-        played = play(indices)
-        episodes += [played[index] for index in indices]
-    return episodes
-
-
 class EpisodeRunner(EnvRunner, Checkpointable):
-    """Collects whole episodes of one environment, each from random streams of its own.
+    """Plays whole episodes of one environment, each from its own random streams.
 
     Training calls :meth:`rollout`, RLlib's evaluation calls :meth:`sample`. The environment is
-    reset with a seed before every episode, so an episode depends on its address (seed, iteration,
+    reset with a seed before every episode. So an episode depends on its address (seed, iteration,
     index) and on the policy, and on nothing that ran before it in this process.
     """
 
     env: Any
-    _vector: Any = None  # RLlib's callbacks get one, of this environment alone
+    _vector: Any = None  # of this environment alone, for RLlib's callbacks
     num_env_steps_sampled_lifetime: int
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         with seeded_without_compiler():
             super().__init__(config=config, **kwargs)
         self.worker_index: int = kwargs.get("worker_index") or 0
-        self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
+        classes = self.config.callbacks_class
+        classes = classes if isinstance(classes, (list, tuple)) else [classes]
+        self._callbacks = [callbacks() for callbacks in classes]
         self._calls_back = any(map(self._uses_callback, EPISODE_CALLBACKS))
         self._finished: list[tuple[int, float, float]] = []  # steps, return, seconds
-        self._evaluated = 0  # episodes of the evaluation that goes on
+        self._evaluated = 0  # episodes of the present evaluation
         compile_kernels()
         self.make_env()
         self.make_module()
@@ -104,7 +76,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         )
 
     def make_module(self) -> None:
-        """Builds the torch module, of which :meth:`sample` takes its policy."""
+        """Builds the torch module, whose policy :meth:`sample` plays."""
         spec = self.config.get_rl_module_spec(
             env=self.env, spaces=self.get_spaces(), inference_only=True
         )
@@ -112,7 +84,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         self.module.to(get_device(self.config, self.config.num_gpus_per_env_runner))
 
     def rollout(self, policy: Policy, iteration: int, indices: Sequence[int]) -> dict[int, Episode]:
-        """Training episodes by index, each at its address (seed, iteration, index)."""
+        """Plays the training episodes at the addresses (seed, iteration, index), by index."""
         with single_threaded():
             episodes = {
                 index: self._run_episode(
@@ -127,7 +99,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         self,
         *,
         num_timesteps: int | None = None,
-        num_episodes: int | None = None,
+        num_episodes: float | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
         force_reset: bool = True,
@@ -135,13 +107,13 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         """Plays whole episodes for RLlib's evaluation, every time from the same starts.
 
         Args:
-            num_timesteps: collect until at least so many steps.
-            num_episodes: collect so many episodes; 1 if neither number is given.
-            explore: draw actions; None takes the most probable one, unless ``evaluation_config``
-                sets ``explore``.
+            num_timesteps: number of steps to play at least.
+            num_episodes: number of episodes to play; 1 if neither number is given.
+            explore: whether to draw actions; None takes the most probable one, unless
+                ``evaluation_config`` sets ``explore``.
             random_actions: not supported; every action comes from the policy.
-            force_reset: begin with the first start again; False goes on after the last call's
-                episodes. An episode always begins with a reset.
+            force_reset: whether to begin with the first start again; False goes on after the last
+                call's episodes. An episode always begins with a reset.
 
         Raises:
             ValueError: both numbers were given, or random actions were asked for.
@@ -153,18 +125,18 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         if explore is None:
             config = self.config
             explore = config.explore if config.in_evaluation else config.evaluation_explores
-        if num_episodes is None and num_timesteps is None:
-            num_episodes = 1
-        enough_episodes = math.inf if num_episodes is None else num_episodes
+        if num_episodes is None:
+            num_episodes = 1 if num_timesteps is None else math.inf
         enough_steps = math.inf if num_timesteps is None else num_timesteps
         policy = self.module.numpy_policy()
         episodes: list[Episode] = []
         steps = 0
         self._evaluated = 0 if force_reset else self._evaluated
         with single_threaded():
-            while len(episodes) < enough_episodes and steps < enough_steps:
-                address = (Purpose.EVALUATION, self.worker_index, self._evaluated)
-                rng = stream(self.config.seed, *address)
+            while len(episodes) < num_episodes and steps < enough_steps:
+                rng = stream(
+                    self.config.seed, Purpose.EVALUATION, self.worker_index, self._evaluated
+                )
                 episodes.append(self._run_episode(policy, rng, explore))
                 steps += len(episodes[-1])
                 self._evaluated += 1
@@ -173,8 +145,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
 
     def _run_episode(self, policy: Policy, rng: np.random.Generator, explore: bool) -> Episode:
         started = time.perf_counter()
-        step = self.env.step
-        distribution = self._distribution
+        step, distribution = self.env.step, self._distribution
         draw, mode, to_env = distribution.sample, distribution.mode, distribution.to_env
         observation, info = self.env.reset(seed=integer_seed(rng))
         shape = self.env.observation_space.shape
@@ -204,7 +175,7 @@ class EpisodeRunner(EnvRunner, Checkpointable):
             action = draw(outputs, noise[t]) if explore else mode(outputs)
             actions[t] = action
             observation, reward, terminated, truncated, info = step(to_env(action))
-            if getattr(observation, "shape", None) != shape:  # an array's, and quick
+            if getattr(observation, "shape", None) != shape:  # faster than np.shape
                 check_shape(observation, shape)
             t += 1
             observations[t] = observation if flat else np.ravel(observation)
@@ -220,45 +191,43 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         self._finished.append((t, episode.total_reward(), time.perf_counter() - started))
         return episode
 
-    # -- what RLlib asks of an EnvRunner ----------------------------------------------------------
+    # -- the interface of RLlib's EnvRunner -------------------------------------------------------
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         spaces = (self.env.observation_space, self.env.action_space)
-        return {
-            INPUT_ENV_SPACES: spaces,
-            INPUT_ENV_SINGLE_SPACES: spaces,
-            DEFAULT_MODULE_ID: spaces,
-        }
+        places = (INPUT_ENV_SPACES, INPUT_ENV_SINGLE_SPACES, DEFAULT_MODULE_ID)
+        return dict.fromkeys(places, spaces)
 
     def get_metrics(self) -> Any:
-        """RLlib's usual metrics of the episodes since the last call, reduced for merging."""
+        """Returns RLlib's usual metrics of the episodes since the last call, ready to be merged."""
         window = max(1, self.config.metrics_num_episodes_for_smoothing)
         for steps, total_reward, seconds in self._finished:
-            for key, value in (
-                (EPISODE_LEN_MEAN, steps),
-                (EPISODE_RETURN_MEAN, total_reward),
-                (EPISODE_DURATION_SEC_MEAN, seconds),
-            ):
-                self.metrics.log_value(key, value, window=window)
             for key, value, reduce in (
-                (EPISODE_LEN_MIN, steps, "min"),
-                (EPISODE_LEN_MAX, steps, "max"),
-                (EPISODE_RETURN_MIN, total_reward, "min"),
-                (EPISODE_RETURN_MAX, total_reward, "max"),
+                (metric_names.EPISODE_LEN_MEAN, steps, "mean"),
+                (metric_names.EPISODE_RETURN_MEAN, total_reward, "mean"),
+                (metric_names.EPISODE_DURATION_SEC_MEAN, seconds, "mean"),
+                (metric_names.EPISODE_LEN_MIN, steps, "min"),
+                (metric_names.EPISODE_LEN_MAX, steps, "max"),
+                (metric_names.EPISODE_RETURN_MIN, total_reward, "min"),
+                (metric_names.EPISODE_RETURN_MAX, total_reward, "max"),
             ):
                 self.metrics.log_value(key, value, reduce=reduce, window=window)
-        episodes = len(self._finished)
         total_steps = sum(steps for steps, _, _ in self._finished)
         self.num_env_steps_sampled_lifetime += total_steps
-        for key, value, reduce in (
-            (NUM_ENV_STEPS_SAMPLED, total_steps, "sum"),
-            (NUM_ENV_STEPS_SAMPLED_LIFETIME, total_steps, "lifetime_sum"),
-            (NUM_EPISODES, episodes, "sum"),
-            (NUM_EPISODES_LIFETIME, episodes, "lifetime_sum"),
+        for name, lifetime, number in (
+            (
+                metric_names.NUM_ENV_STEPS_SAMPLED,
+                metric_names.NUM_ENV_STEPS_SAMPLED_LIFETIME,
+                total_steps,
+            ),
+            (metric_names.NUM_EPISODES, metric_names.NUM_EPISODES_LIFETIME, len(self._finished)),
         ):
             # An evaluation beside the training plans its next call by the throughput of steps.
-            throughput = key == NUM_ENV_STEPS_SAMPLED_LIFETIME
-            self.metrics.log_value(key, value, reduce=reduce, with_throughput=throughput)
+            throughput = lifetime == metric_names.NUM_ENV_STEPS_SAMPLED_LIFETIME
+            self.metrics.log_value(name, number, reduce="sum")
+            self.metrics.log_value(
+                lifetime, number, reduce="lifetime_sum", with_throughput=throughput
+            )
         self._finished.clear()
         return self.metrics.reduce()
 
@@ -269,20 +238,19 @@ class EpisodeRunner(EnvRunner, Checkpointable):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        state: dict[str, Any] = {
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime
-        }
+        steps = self.num_env_steps_sampled_lifetime
+        state: dict[str, Any] = {metric_names.NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state(**kwargs)
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.num_env_steps_sampled_lifetime = state.get(
-            NUM_ENV_STEPS_SAMPLED_LIFETIME, self.num_env_steps_sampled_lifetime
+            metric_names.NUM_ENV_STEPS_SAMPLED_LIFETIME, self.num_env_steps_sampled_lifetime
         )
         if COMPONENT_RL_MODULE in state:
             weights = state[COMPONENT_RL_MODULE]
-            if isinstance(weights, ray.ObjectRef):  # as RLlib broadcasts them
+            if isinstance(weights, ray.ObjectRef):  # RLlib broadcasts them so
                 weights = ray.get(weights)
             self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
 
@@ -324,34 +292,26 @@ class EpisodeRunner(EnvRunner, Checkpointable):
 def create_environment(
     env: Any, env_config: dict[str, Any], worker_index: int = 0, num_workers: int = 0
 ) -> gym.Env:
-    """One environment: of a maker, a gymnasium id, a name registered with Tune, or a callable.
+    """Makes an environment from a maker, a callable, a name of Tune's, or a gymnasium id.
 
     Raises:
         ValueError: it has several agents, or a wrapper keeps statistics of its observations.
     """
-    env = _made(env, env_config, worker_index, num_workers)
-    check_single_agent(env)
-    return env
-
-
-def _made(env: Any, env_config: dict[str, Any], worker_index: int, num_workers: int) -> Any:
     maker = EnvironmentMaker.of(env_config)
     if maker is not None:
-        return maker(**{k: value for k, value in env_config.items() if k != maker.KEY})
-    context = EnvContext(env_config, worker_index, num_workers=num_workers)
-    if callable(env):
-        return env(context)
-    creator = registered_environment(env)
-    if creator is not None:
-        return creator(context)
-    return gym.make(env, disable_env_checker=True, **env_config)
+        made = maker(**{k: value for k, value in env_config.items() if k != maker.KEY})
+    elif creator := env if callable(env) else registered_environment(env):
+        made = creator(EnvContext(env_config, worker_index, num_workers=num_workers))
+    else:
+        made = gym.make(env, disable_env_checker=True, **env_config)
+    check_single_agent(made)
+    return made
 
 
 def check_shape(observation: Any, shape: tuple[int, ...]) -> None:
-    """Refuses an observation that would be spread over, or squeezed into, the network's inputs.
+    """Raises ValueError for an observation whose shape is not the observation space's.
 
-    Raises:
-        ValueError: its shape is not the one that the observation space declares.
+    Without this check numpy might broadcast it.
     """
     if np.shape(observation) != shape:
         raise ValueError(
@@ -361,11 +321,7 @@ def check_shape(observation: Any, shape: tuple[int, ...]) -> None:
 
 
 def _doubled(array: Array, capacity: int) -> Array:
-    """A copy with room for ``capacity`` more rows."""
+    """Returns a copy with room for ``capacity`` more rows."""
     larger = np.empty((len(array) + capacity, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]

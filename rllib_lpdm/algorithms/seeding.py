@@ -1,8 +1,8 @@
 """Random streams addressed by counters instead of carried along as state.
 
-Every random number of a run is the function of the run's seed and of where it is used: the purpose,
-the iteration and the episode or epoch. So it does not matter which process draws it, nor what was
-drawn before: any number of runners, a resumed run and a reused worker all see the same numbers.
+A random number depends on the run's seed and on its address: the purpose, the iteration, and the
+episode or epoch. It does not depend on the process that draws it, or on earlier draws. So any
+number of runners, a resumed run and a reused worker all see the same numbers.
 """
 
 import enum
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-    """What a stream is for; streams of different purposes never overlap."""
+    """The purpose of a stream; streams of different purposes never overlap."""
 
     INITIALISATION = 0
     EPISODE = 1
@@ -23,11 +23,11 @@ class Purpose(enum.IntEnum):
 
 
 def stream(seed: int, purpose: Purpose, iteration: int = 0, index: int = 0) -> np.random.Generator:
-    """The generator at one address.
+    """Returns the generator at one address.
 
     Args:
         seed: the run's seed, 0 <= seed < 2**64.
-        purpose: what the numbers are for.
+        purpose: the use of the numbers.
         iteration: the paper's iteration, from 0.
         index: episode, epoch or minibatch within the iteration, from 0.
 
@@ -41,5 +41,5 @@ def stream(seed: int, purpose: Purpose, iteration: int = 0, index: int = 0) -> n
 
 
 def integer_seed(generator: np.random.Generator) -> int:
-    """A seed for libraries that take an int: 31 bits, as ``env.reset`` and torch accept."""
+    """Draws a seed for libraries that take an int: 31 bits, as ``env.reset`` and torch accept."""
     return int(generator.integers(2**31))

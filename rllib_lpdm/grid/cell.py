@@ -19,9 +19,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from rllib_lpdm.algorithms.acting import acts_by_kernel
 from rllib_lpdm.algorithms.algorithm import LocalAlgorithm
 from rllib_lpdm.algorithms.config import LocalConfig
-from rllib_lpdm.algorithms.kernel_policy import acts_by_kernel
 from rllib_lpdm.grid.provenance import provenance
 from rllib_lpdm.grid.trackers import Tracker, trackers_of
 from rllib_lpdm.local_learning.pair_matching import NUMBA, TORCH, kernel_for

@@ -10,7 +10,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
+from rllib_lpdm.algorithms.episodes import episodes_of_iteration
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.grid.cell import algorithm_config
 from rllib_lpdm.grid.trackers.wandb import rows_of_a_point
 from rllib_lpdm.methods import METHODS

@@ -1,24 +1,21 @@
 """Section 3 of the paper in plain torch: layers that learn to keep pairwise distances."""
 
-from rllib_lpdm.local_learning.black_boxes import quantise, sign
+from rllib_lpdm.local_learning.activations import quantise, sign
 from rllib_lpdm.local_learning.distances import (
+    Pairs,
     pairwise_distances,
     pairwise_distances_gradient,
 )
 from rllib_lpdm.local_learning.layers import FlatConv2d, input_gradient, parameter_gradients
 from rllib_lpdm.local_learning.losses import (
+    LocalLoss,
     distance_error,
     distance_matching_gradient,
     distance_matching_loss,
 )
-from rllib_lpdm.local_learning.mlp import (
-    LayerPass,
-    LayerStep,
-    LocalMLP,
-)
+from rllib_lpdm.local_learning.mlp import LayerPass, LayerStep, LocalMLP
 from rllib_lpdm.local_learning.neighbours import NEIGHBOURS, neighbour_pairs
 from rllib_lpdm.local_learning.optimizer import LayerAdam
-from rllib_lpdm.local_learning.pairs import Pairs
 from rllib_lpdm.local_learning.targets import RunningMaximum, target_distances
 from rllib_lpdm.schema.registry import ACTIVATIONS, BLACK_BOXES, METRICS, Scaling
 
@@ -31,6 +28,7 @@ __all__ = [
     "LayerAdam",
     "LayerPass",
     "LayerStep",
+    "LocalLoss",
     "LocalMLP",
     "Pairs",
     "RunningMaximum",

@@ -1,11 +1,11 @@
-"""Activations with their derivatives by hand."""
+"""Activations with their derivatives by hand, and functions without a derivative."""
 
 import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import scipy  # loads its `special` when asked
+import scipy  # loads its `special` when it is used
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,8 +15,9 @@ from rllib_lpdm.local_learning import torch_internals
 
 Array = NDArray[Any]
 
-LEAKY_RELU_SLOPE: Final = 0.01
+LEAKY_RELU_SLOPE: Final = 0.01  # the default of torch.nn.functional, as is the next
 ELU_ALPHA: Final = 1.0
+QUANTISATION_STEP: Final = 0.25
 
 
 class Activation(NamedTuple):
@@ -24,8 +25,8 @@ class Activation(NamedTuple):
 
     Attributes:
         function: z -> y, differentiable by autograd.
-        in_place: z -> y written over z, where y suffices for the derivative; else a new y, so that
-            in either case the tensor passed in is what ``backward`` needs afterwards.
+        in_place: z -> y. It writes y over z where ``backward`` needs y alone, else into a new
+            tensor. In either case ``backward`` then needs the tensor that was passed in.
         backward: (gradient by y, the tensor that was passed to ``in_place``) -> gradient by z.
         in_numpy: z -> y for acting, which may write over z.
     """
@@ -36,65 +37,47 @@ class Activation(NamedTuple):
     in_numpy: Callable[[Array], Array]
 
 
-def _tanh_in_numpy(z: Array) -> Array:
-    return np.tanh(z, z)
-
-
-def _relu_in_numpy(z: Array) -> Array:
-    return np.maximum(z, 0, z)
-
-
-def _leaky_relu(z: Tensor) -> Tensor:
-    return functional.leaky_relu(z, LEAKY_RELU_SLOPE)
-
-
-def _leaky_relu_in_place(z: Tensor) -> Tensor:
-    return functional.leaky_relu_(z, LEAKY_RELU_SLOPE)
-
-
-def _leaky_relu_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    return torch_internals.leaky_relu_backward(gradient, y, LEAKY_RELU_SLOPE)
-
-
-def _leaky_relu_in_numpy(z: Array) -> Array:
-    return np.maximum(z, LEAKY_RELU_SLOPE * z)
-
-
-def _elu(z: Tensor) -> Tensor:
-    return functional.elu(z, ELU_ALPHA)
-
-
-def _elu_in_place(z: Tensor) -> Tensor:
-    return functional.elu_(z, ELU_ALPHA)
-
-
-def _elu_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    return torch_internals.elu_backward(gradient, y, ELU_ALPHA)
-
-
-def _elu_in_numpy(z: Array) -> Array:
-    return np.where(z > 0, z, ELU_ALPHA * np.expm1(np.minimum(z, 0)))
-
-
-def _gelu_in_numpy(z: Array) -> Array:
-    y: Array = 0.5 * z * (1 + scipy.special.erf(z * np.float32(math.sqrt(0.5))))
-    return y
-
-
-def _silu_in_numpy(z: Array) -> Array:
-    y: Array = z * scipy.special.expit(z)
-    return y
-
-
-TANH: Final = Activation(torch.tanh, torch.tanh_, torch_internals.tanh_backward, _tanh_in_numpy)
-RELU: Final = Activation(torch.relu, torch.relu_, torch_internals.relu_backward, _relu_in_numpy)
-LEAKY_RELU: Final = Activation(
-    _leaky_relu, _leaky_relu_in_place, _leaky_relu_backward, _leaky_relu_in_numpy
+TANH: Final = Activation(
+    torch.tanh, torch.tanh_, torch_internals.tanh_backward, lambda z: np.tanh(z, z)
 )
-ELU: Final = Activation(_elu, _elu_in_place, _elu_backward, _elu_in_numpy)
+RELU: Final = Activation(
+    torch.relu, torch.relu_, torch_internals.relu_backward, lambda z: np.maximum(z, 0, z)
+)
+LEAKY_RELU: Final = Activation(
+    functional.leaky_relu,
+    functional.leaky_relu_,
+    lambda gradient, y: torch_internals.leaky_relu_backward(gradient, y, LEAKY_RELU_SLOPE),
+    lambda z: np.maximum(z, LEAKY_RELU_SLOPE * z),
+)
+ELU: Final = Activation(
+    functional.elu,
+    functional.elu_,
+    lambda gradient, y: torch_internals.elu_backward(gradient, y, ELU_ALPHA),
+    lambda z: np.where(z > 0, z, ELU_ALPHA * np.expm1(np.minimum(z, 0))),
+)
 GELU: Final = Activation(
-    functional.gelu, functional.gelu, torch_internals.gelu_backward, _gelu_in_numpy
+    functional.gelu,
+    functional.gelu,
+    torch_internals.gelu_backward,
+    lambda z: 0.5 * z * (1 + scipy.special.erf(z * np.float32(math.sqrt(0.5)))),
 )
 SILU: Final = Activation(
-    functional.silu, functional.silu, torch_internals.silu_backward, _silu_in_numpy
+    functional.silu,
+    functional.silu,
+    torch_internals.silu_backward,
+    lambda z: z * scipy.special.expit(z),
 )
+
+
+# Black boxes between hidden layers. A layer's local loss sees its output before the function, and
+# needs no derivative of it.
+
+
+def quantise(x: Tensor) -> Tensor:
+    """Rounds to the nearest multiple of 1/4, halves to the even one; the shape stays."""
+    return torch.round(x / QUANTISATION_STEP).mul_(QUANTISATION_STEP)
+
+
+def sign(x: Tensor) -> Tensor:
+    """Returns -1, 0 or 1 by the sign of each entry; the shape stays."""
+    return torch.sign(x)

@@ -1,7 +1,7 @@
 """Condensed pairwise distances of a batch of rows, and their gradient.
 
 A condensed distance matrix lists the pairs (i, j) with i < j row by row, as ``torch.pdist`` and
-``scipy.spatial.distance.pdist`` do; with :class:`Pairs` it lists the kept ones only.
+``scipy.spatial.distance.pdist`` do. With :class:`Pairs` it lists only the kept pairs.
 """
 
 import functools
@@ -11,16 +11,35 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from rllib_lpdm.local_learning.pairs import Pairs, all_pairs, pair_count, symmetric
 from rllib_lpdm.local_learning.torch_internals import pdist_backward
 from rllib_lpdm.schema.registry import METRICS
+
+
+class Pairs(NamedTuple):
+    """The pairs of rows that are compared (appendix A), in the order of a condensed matrix.
+
+    Attributes:
+        first: (P,) indices i of the rows.
+        second: (P,) indices j > i.
+        weight: (P,) how many of the two rows keep the pair: 1 or 2.
+        place: (P,) index of the pair in the condensed matrix of all pairs.
+    """
+
+    first: Tensor
+    second: Tensor
+    weight: Tensor
+    place: Tensor
+
+    def spread(self, kept: Tensor, rows: int) -> Tensor:
+        """Returns (N (N - 1) / 2,) entries of all pairs: the (P,) kept ones, and zeros."""
+        return kept.new_zeros(pair_count(rows, None)).index_copy_(0, self.place, kept)
 
 
 class Metric(NamedTuple):
     """A metric by its values and its gradient, over all pairs of rows.
 
-    Where only some pairs are wanted the others are computed as well, and left out: that takes no
-    longer than gathering the rows of each pair, but for very few of them.
+    With :class:`Pairs` the other distances are computed too, and left out. That takes no longer
+    than gathering the rows of each pair, unless the pairs are very few.
 
     Attributes:
         values: x -> condensed distances; differentiable by autograd.
@@ -35,22 +54,26 @@ class Metric(NamedTuple):
     signed: bool = False
 
     def distances(self, x: Tensor, pairs: Pairs | None) -> Tensor:
-        """Condensed distances of the rows, of all pairs or those given."""
+        """Returns the condensed distances of (N, d) rows."""
         distances = self.values(x)
         return distances if pairs is None else distances.index_select(0, pairs.place)
 
     def gradient(self, g: Tensor, x: Tensor, distances: Tensor, pairs: Pairs | None) -> Tensor:
-        """Gradient by the rows from that by the distances."""
+        """Returns the (N, d) gradient by the rows from the (P,) gradient by the distances."""
         if pairs is not None:
             g, distances = (pairs.spread(kept, x.shape[0]) for kept in (g, distances))
         return self.derivative(g, x, distances)
 
+    def magnitudes(self, distances: Tensor) -> Tensor:
+        """Returns the magnitude of each entry."""
+        return distances.abs() if self.signed else distances
+
     def largest(self, distances: Tensor) -> float:
-        """The largest magnitude of (P,) distances, P > 0."""
-        return (distances.abs() if self.signed else distances).max().item()
+        """Returns the largest magnitude of (P,) distances, P > 0."""
+        return self.magnitudes(distances).max().item()
 
     def largest_entry(self, distances: Tensor) -> tuple[float, int]:
-        """The first entry of largest magnitude, with its sign, and its index; P > 0."""
+        """Returns the first entry of largest magnitude, with its sign, and its index; P > 0."""
         if self.signed:
             index = int(distances.abs().argmax().item())
             return distances[index].item(), index
@@ -58,13 +81,13 @@ class Metric(NamedTuple):
         return largest.item(), int(place.item())
 
 
-MetricLike = str | Callable[[Tensor], Tensor]
+MetricLike = str | Metric | Callable[[Tensor], Tensor]
 
 
 def pairwise_distances(
     x: Tensor, metric: MetricLike = "l1", *, pairs: Pairs | None = None
 ) -> Tensor:
-    """Distances between all pairs of rows (section 3.1, the matrices D_X and D_Y).
+    """Returns the distances between all pairs of rows (section 3.1, the matrices D_X and D_Y).
 
     Args:
         x: (N, d) rows. Differentiable by autograd.
@@ -75,6 +98,7 @@ def pairwise_distances(
             - "cosine": 1 - cosine similarity, where a row of zeros has similarity 0 to all rows.
               Distances within 16 units of rounding of zero are zero.
             - "gram": inner products. A similarity: larger means closer, and it may be negative.
+            - a name that :func:`~rllib_lpdm.register_metric` was given.
             - a function ``f(x: (N, d)) -> (N (N - 1) / 2,)``, differentiable by autograd. Its
               values are taken for distances and may be negative.
         pairs: (P,) the pairs to list, None for all.
@@ -98,7 +122,7 @@ def pairwise_distances_gradient(
     *,
     pairs: Pairs | None = None,
 ) -> Tensor:
-    """Gradient of a function of ``pairwise_distances(x)`` with respect to ``x``, without autograd.
+    """Returns the gradient by ``x`` of a function of ``pairwise_distances(x)``, without autograd.
 
     With g the gradient by the distances, and sums over all j that form a pair with i:
 
@@ -113,15 +137,13 @@ def pairwise_distances_gradient(
     that function and no layer.
 
     Args:
-        distance_gradient: (N (N - 1) / 2,) gradient with respect to the condensed distances, or
-            (P,) with pairs.
+        distance_gradient: (N (N - 1) / 2,) gradient by the condensed distances, or (P,).
         x: (N, d) the rows.
         distances: ``pairwise_distances(x, metric, pairs=pairs)``.
-        metric: as in :func:`pairwise_distances`.
-        pairs: as in :func:`pairwise_distances`.
+        metric, pairs: as in :func:`pairwise_distances`.
 
     Returns:
-        (N, d) gradient with respect to the rows.
+        (N, d) gradient by the rows.
 
     Raises:
         ValueError: ``x`` is not a matrix, the others do not have one entry a pair of its rows, or
@@ -135,13 +157,11 @@ def pairwise_distances_gradient(
             f"{x.shape[0]} rows have {count} pairs, but the gradient has shape "
             f"{tuple(distance_gradient.shape)} and the distances have {tuple(distances.shape)}"
         )
-    if count == 0:
-        return torch.zeros_like(x)
-    return known.gradient(distance_gradient, x, distances, pairs)
+    return known.gradient(distance_gradient, x, distances, pairs) if count else torch.zeros_like(x)
 
 
 def metric_of(metric: MetricLike) -> Metric:
-    """A metric by its name, or of a function; raises ValueError for an unknown name."""
+    """Returns the metric of a name or of a function; raises ValueError for an unknown name."""
     if isinstance(metric, str) and metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
     function = METRICS[metric] if isinstance(metric, str) else metric
@@ -165,24 +185,33 @@ def check_rows(x: Tensor) -> None:
         raise ValueError(f"pairwise distances need rows of shape (N, d), got {tuple(x.shape)}")
 
 
-def _l1(x: Tensor) -> Tensor:
-    return torch.pdist(x, p=1.0)
+def all_pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns the row and the column of every entry of a condensed matrix of ``count`` rows."""
+    first, second = torch.triu_indices(count, count, offset=1, device=device)
+    return first, second
 
 
-def _l1_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
-    return pdist_backward(g, x, 1.0, distances)
+def pair_count(rows: int, pairs: Pairs | None) -> int:
+    """Returns the number of entries of a condensed matrix."""
+    return rows * (rows - 1) // 2 if pairs is None else len(pairs.first)
 
 
-def _l2(x: Tensor) -> Tensor:
-    return torch.pdist(x, p=2.0)
+def symmetric(condensed: Tensor, count: int) -> Tensor:
+    """Returns the (N, N) matrix of condensed entries, with a diagonal of zeros."""
+    upper = torch.ones(count, count, dtype=torch.bool, device=condensed.device).triu_(1)
+    matrix = condensed.new_zeros(count, count).masked_scatter_(upper, condensed)
+    return matrix + matrix.t().contiguous()
 
 
-def _l2_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
-    return pdist_backward(g, x, 2.0, distances)
+def _lp_metric(p: float) -> Metric:
+    return Metric(
+        functools.partial(torch.pdist, p=p),
+        lambda g, x, distances: pdist_backward(g, x, p, distances),
+    )
 
 
 def _squared_l2(x: Tensor) -> Tensor:
-    return _l2(x).square()
+    return torch.pdist(x, p=2.0).square()
 
 
 def _squared_l2_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
@@ -201,7 +230,7 @@ def _gram_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
 
 def _cosine(x: Tensor) -> Tensor:
     distances = 1.0 - _gram(x * _inverse_norms(x))
-    # Rows that differ by a factor have rounding left of their distance: no structure to learn.
+    # The distance of rows that differ by a factor is only rounding: no structure to learn.
     return distances.masked_fill(distances < 16.0 * torch.finfo(x.dtype).eps, 0.0)
 
 
@@ -214,7 +243,7 @@ def _cosine_gradient(g: Tensor, x: Tensor, distances: Tensor) -> Tensor:
 
 
 def _inverse_norms(x: Tensor) -> Tensor:
-    """(N, 1) inverse Euclidean norms; 0 for rows too small to divide by."""
+    """Returns (N, 1) inverse Euclidean norms; 0 for rows too small to divide by."""
     norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     zero = norms < torch.finfo(x.dtype).tiny
     inverse: Tensor = norms.masked_fill(zero, 1.0).reciprocal().masked_fill(zero, 0.0)
@@ -244,8 +273,8 @@ def _gradient_by_function(
     return gradient
 
 
-L1: Final = Metric(_l1, _l1_gradient)
-L2: Final = Metric(_l2, _l2_gradient)
+L1: Final = _lp_metric(1.0)
+L2: Final = _lp_metric(2.0)
 SQUARED_L2: Final = Metric(_squared_l2, _squared_l2_gradient)
 COSINE: Final = Metric(_cosine, _cosine_gradient)
 GRAM: Final = Metric(_gram, _gram_gradient, similarity=True, signed=True)

@@ -1,4 +1,4 @@
-"""Layers of flattened rows: what goes in, what comes out, and the parameters' gradients."""
+"""Layers of flattened rows, and the gradients by their inputs and parameters."""
 
 from collections.abc import Sequence
 
@@ -44,7 +44,7 @@ class FlatConv2d(nn.Conv2d):
         return super().forward(inputs.reshape(-1, *self.image_shape)).flatten(1)
 
     def input_gradient(self, output_gradient: Tensor) -> Tensor:
-        """As :func:`input_gradient`."""
+        """Does the work of :func:`input_gradient`."""
         by_images: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
             (len(output_gradient), *self.image_shape),
             self.weight,
@@ -54,7 +54,7 @@ class FlatConv2d(nn.Conv2d):
         return by_images.flatten(1)
 
     def parameter_gradients(self, inputs: Tensor, output_gradient: Tensor) -> list[Tensor]:
-        """As :func:`parameter_gradients`."""
+        """Does the work of :func:`parameter_gradients`."""
         return conv2d_backward(
             output_gradient.reshape(-1, *self.output_shape),
             inputs.reshape(-1, *self.image_shape),
@@ -64,12 +64,12 @@ class FlatConv2d(nn.Conv2d):
 
 
 def parameter_gradients(layer: nn.Module, inputs: Tensor, output_gradient: Tensor) -> list[Tensor]:
-    """Gradients of a layer's weight and bias, without autograd.
+    """Returns the gradients of a layer's weight and bias, without autograd.
 
     Args:
         layer: an ``nn.Linear`` or :class:`FlatConv2d`, which computes z from its inputs h.
         inputs: (N, d_h) the layer's inputs.
-        output_gradient: (N, d_z) gradient of the loss with respect to z.
+        output_gradient: (N, d_z) gradient of the loss by z.
     """
     if isinstance(layer, FlatConv2d):
         return layer.parameter_gradients(inputs, output_gradient)
@@ -77,11 +77,9 @@ def parameter_gradients(layer: nn.Module, inputs: Tensor, output_gradient: Tenso
 
 
 def input_gradient(layer: nn.Module, output_gradient: Tensor) -> Tensor:
-    """(N, d_z) gradient by a layer's outputs z -> (N, d_h) gradient by its inputs h.
+    """Returns the (N, d_h) gradient by a layer's inputs from the (N, d_z) one by its outputs.
 
-    Args:
-        layer: an ``nn.Linear`` or :class:`FlatConv2d`.
-        output_gradient: rows of it.
+    The layer is an ``nn.Linear`` or :class:`FlatConv2d`.
     """
     if isinstance(layer, FlatConv2d):
         return layer.input_gradient(output_gradient)
@@ -92,15 +90,11 @@ def input_gradient(layer: nn.Module, output_gradient: Tensor) -> Tensor:
 def convolutions(
     image_shape: tuple[int, int, int], conv_layers: Sequence[tuple[int, int, int]]
 ) -> list[FlatConv2d]:
-    """A stack of convolutions.
+    """Returns a stack of convolutions.
 
     Args:
         image_shape: (channels, height, width) of the network's input.
-        conv_layers: filters, kernel and stride of each.
-
-    Raises:
-        ValueError: an image is smaller than the kernel, or a number is not positive; the layer is
-            named.
+        conv_layers: filters, kernel and stride of each. The ValueError of one names the layer.
     """
     layers: list[FlatConv2d] = []
     for number, (filters, kernel, stride) in enumerate(conv_layers, 1):

@@ -1,4 +1,4 @@
-"""Appendix A: sparse distance matrices, the pairs of a batch that are worth comparing."""
+"""Sparse distance matrices: the pairs of a batch that are worth comparing (appendix A)."""
 
 from typing import Final, get_args
 
@@ -6,8 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllib_lpdm.local_learning.distances import MetricLike, metric_of, pairwise_distances
-from rllib_lpdm.local_learning.pairs import Pairs, condensed_place, symmetric
+from rllib_lpdm.local_learning.distances import (
+    MetricLike,
+    Pairs,
+    metric_of,
+    pairwise_distances,
+    symmetric,
+)
 from rllib_lpdm.schema.registry import Neighbours
 
 NEIGHBOURS: Final = get_args(Neighbours)
@@ -19,23 +24,23 @@ def neighbour_pairs(
     fraction: float = 0.5,
     metric: MetricLike = "l1",
 ) -> Pairs | None:
-    """The pairs of which at least one row keeps the other (appendix A).
+    """Returns the pairs of which at least one row keeps the other (appendix A).
 
     Every row keeps ``k = max(1, round(fraction (N - 1)))`` of the other rows, by rank of their
     distance to it: the closest, the furthest, or ("both") the closest half of k, rounded up, and
-    the furthest half. Equal distances are ranked by index, so that it keeps exactly k.
+    the furthest half. Equal distances are ranked by index: a row keeps exactly k.
 
-    The loss is a norm over ordered pairs, so a pair (i, j) counts once for each of its rows that
-    keeps it: its weight is 1 or 2. With all rows kept every weight is 2 and the loss is equation 1.
+    A pair's weight is the number of its rows that keep it, as the loss is a norm over ordered
+    pairs. With all rows kept every weight is 2 and the loss is equation 1.
 
     The selection ranks an (N, N) matrix, once a batch, and layers compute the distances of all
-    pairs before they leave some out: an update takes longer than with all of them.
+    pairs before they leave some out. So an update takes longer than with all of them.
 
     Args:
         inputs: (N, d_x) the network's input batch.
         neighbours: "all", "closest", "furthest" or "both".
-        fraction: share of the other rows that a row keeps, in (0, 1]; the paper keeps half.
-            Without meaning for "all".
+        fraction: share of the other rows that a row keeps, in (0, 1]; the paper keeps half. It
+            changes nothing for "all".
         metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`; for a
             similarity the closest rows are those with the largest entries.
 
@@ -57,7 +62,7 @@ def neighbour_pairs(
     count = inputs.shape[0]
     distances = pairwise_distances(inputs.detach(), metric)
     ranks = symmetric(distances.neg() if metric_of(metric).similarity else distances, count)
-    ranks.nan_to_num_(torch.finfo(ranks.dtype).max)  # kept like any other, to be reported
+    ranks.nan_to_num_(torch.finfo(ranks.dtype).max)  # rows with NaN are kept, to be reported
     kept = torch.zeros_like(ranks, dtype=torch.bool)
     for wanted in _counts(count - 1, neighbours, fraction):
         if wanted > 0:
@@ -65,23 +70,24 @@ def neighbour_pairs(
         ranks.neg_()
     weight = (kept.to(torch.int8) + kept.t()).triu_(1)
     first, second = weight.nonzero(as_tuple=True)
-    place = condensed_place(first, second, count)
+    row = torch.arange(count, device=first.device)
+    place = (row * (2 * count - row - 3) // 2 - 1)[first] + second
     return Pairs(first, second, weight[first, second].to(inputs.dtype), place)
 
 
 def _counts(others: int, neighbours: str, fraction: float) -> tuple[int, int]:
-    """How many of its closest and of its furthest other rows a row keeps."""
+    """Returns how many of its closest, and of its furthest, other rows a row keeps."""
     kept = min(others, max(1, round(fraction * others)))
     closest = {"closest": kept, "furthest": 0, "both": (kept + 1) // 2}[neighbours]
     return closest, kept - closest
 
 
 def _lowest(matrix: Tensor, count: int, taken: Tensor) -> Tensor:
-    """Mask of each row's ``count`` lowest entries; of equal ones those with the lowest indices.
+    """Returns a mask of each row's ``count`` lowest entries.
 
-    Those taken, as far as they are equal to others, do not count.
+    Of equal entries it prefers the lowest indices, and passes over the entries already taken.
     """
-    if matrix.is_cpu:  # by far the faster of the two
+    if matrix.is_cpu:  # much faster than kthvalue
         limit = torch.from_numpy(np.partition(matrix.numpy(), count - 1)[:, count - 1 : count])
     else:
         limit = matrix.kthvalue(count, dim=1, keepdim=True).values

@@ -1,4 +1,4 @@
-"""Adam for a layer whose gradient is at hand rather than in ``param.grad``."""
+"""Adam for a layer whose gradient is passed to it rather than kept in ``param.grad``."""
 
 import math
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ from rllib_lpdm.local_learning import torch_internals
 class LayerAdam(torch.optim.Adam):
     """``torch.optim.Adam`` that can also step from gradients passed to it.
 
-    A local update makes one small optimizer step a layer, and in ``Adam.step()`` most of that time
-    goes into bookkeeping around the fused kernel. :meth:`apply` calls the kernel at once. State and
-    results are those of ``torch.optim.Adam(fused=True)``, and checkpoints can be exchanged.
+    A local update makes one small optimizer step a layer. ``Adam.step()`` spends most of that time
+    on bookkeeping around the fused kernel, and :meth:`apply` calls the kernel at once. State and
+    results are the same as of ``torch.optim.Adam(fused=True)``, and checkpoints can be exchanged.
 
     Args:
         params: the parameters, in the order in which gradients will be passed.
@@ -27,7 +27,7 @@ class LayerAdam(torch.optim.Adam):
         self._collect_state()
 
     def apply(self, gradients: list[Tensor], divisor: float | None = None) -> None:
-        """One step from the given gradients; call it under ``torch.no_grad()``.
+        """Makes one step from the given gradients; call it under ``torch.no_grad()``.
 
         Args:
             gradients: one per parameter, in the order of ``params``.
@@ -74,18 +74,12 @@ class LayerAdam(torch.optim.Adam):
             self.apply(gradients, divisor=excess if excess > 1.0 else None)
         return norm, False
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        torch_internals.add_param_group(self, param_group)
-
-    def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = torch_internals.state_dict(self)
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        torch_internals.load_state_dict(self, state_dict)
+    add_param_group = torch_internals.add_param_group
+    state_dict = torch_internals.state_dict
+    load_state_dict = torch_internals.load_state_dict
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restores a copied, unpickled or loaded state, which need not have made a step."""
+        """Restores a copied, unpickled or loaded state, with which no step may have been made."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._collect_state()
 

@@ -1,4 +1,4 @@
-"""Whose rows of a batch a process computes, where several processes train the same layers."""
+"""The rows of a batch that a process computes, where several train the same layers."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from rllib_lpdm.local_learning.layers import parameter_gradients
 
 
 class WholeBatch:
-    """All rows, in one process. The names are explained at :class:`Shards`."""
+    """All rows, in one process; its methods are explained at :class:`Shards`."""
 
     rank = 0
     processes = 1
@@ -41,11 +41,11 @@ class Shards(WholeBatch):
 
     All processes have the same layers and are given the same batches. Each passes its own rows
     through a layer, and the outputs of all are gathered: pairwise distances do not decompose over
-    parts of a batch. A parameter's gradient is a sum over rows, which each process takes over its
-    own before they are added up. So the losses are those of the whole batch, and every process
-    makes the same step, as one process would up to rounding.
+    parts of a batch. A parameter's gradient is a sum over rows. Each process takes it over its own
+    rows, and the sums are added up. So every loss is the whole batch's, and every process makes the
+    same step, as one process would up to rounding.
 
-    Every method but :meth:`own` has to be called by all processes, in the same order.
+    All processes must call every method, in the same order, except :meth:`own`.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Shards(WholeBatch):
         self.processes = torch.distributed.get_world_size()
 
     def own(self, count: int) -> slice:
-        """This process's share of ``count`` rows; the last ones' may be shorter, or empty."""
+        """Returns this process's share of ``count`` rows; the last may be shorter or empty."""
         start = min(count, self.rank * self._share(count))
         return slice(start, min(count, start + self._share(count)))
 
@@ -69,14 +69,14 @@ class Shards(WholeBatch):
         return batch[:count]
 
     def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sum over all processes of each tensor, in one message."""
+        """Returns the sum over all processes of each tensor, in one message."""
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         torch.distributed.all_reduce(flat)
         parts = torch.split_with_sizes(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def combined(self, numbers: Sequence[float], how: str) -> Sequence[float]:
-        """The "sum", "max" or "min" over all processes of each number."""
+        """Returns the "sum", "max" or "min" over all processes of each number."""
         operations = torch.distributed.ReduceOp
         tensor = torch.tensor(numbers, dtype=torch.float64)
         torch.distributed.all_reduce(tensor, getattr(operations, how.upper()))
@@ -84,7 +84,7 @@ class Shards(WholeBatch):
         return combined
 
     def forward(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """A function's outputs for all rows, of which each process computes its own.
+        """Returns a function's outputs for all rows, of which each process computes its own.
 
         Args:
             function: (n, d) -> (n, ...), row by row.
@@ -96,7 +96,7 @@ class Shards(WholeBatch):
     def parameter_gradients(
         self, layer: nn.Module, inputs: Tensor, output_gradient: Tensor
     ) -> list[Tensor]:
-        """As :func:`~rllib_lpdm.local_learning.layers.parameter_gradients`, of the whole batch."""
+        """Returns the gradients of a layer's weight and bias for the whole batch."""
         own = self.own(len(inputs))
         return self.summed(parameter_gradients(layer, inputs[own], output_gradient[own]))
 

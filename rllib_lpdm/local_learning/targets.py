@@ -8,25 +8,25 @@ from torch import Tensor
 
 from rllib_lpdm.local_learning.distances import (
     MetricLike,
+    Pairs,
+    all_pairs,
     metric_of,
     pairwise_distances,
     vanishes,
 )
-from rllib_lpdm.local_learning.pairs import Pairs, all_pairs
 
 
 @dataclass
 class RunningMaximum:
-    """The largest entry of all targets so far.
-
-    Attributes:
-        value: of those so far; 0 before the first.
-    """
+    """The largest entry of all targets so far; 0 before the first."""
 
     value: float = 0.0
 
     def take(self, largest: float) -> float:
-        """Takes in a batch's largest entry, unless it is not finite; returns that of all so far."""
+        """Takes in a batch's largest entry, and returns the largest so far.
+
+        An entry that is not finite is returned and not taken in.
+        """
         if not math.isfinite(largest):
             return largest
         self.value = max(self.value, largest)
@@ -45,30 +45,31 @@ def target_distances(
     maximum: RunningMaximum | None = None,
     original: bool = False,
 ) -> Tensor:
-    """Normalised distances of an input batch (sections 3.1 and 3.2, appendix B).
+    """Returns the normalised distances of an input batch (sections 3.1 and 3.2, appendix B).
 
     Without values, the unsupervised target ``(D_X / max |D_X|) / d_x``. With values, the guided
     one: ``u = (1 - (v - min v) / (max v - min v)) / 2`` is added to the rows and the columns of
-    ``D_X / max |D_X|``, so that states of low value move apart, and the sum is normalised again.
-    With ``original`` u is added to D_X as it is, so that it weighs less where inputs lie far apart.
-    From a similarity ("gram") u is subtracted: there, smaller entries are further apart.
+    ``D_X / max |D_X|``, which moves states of low value apart. The sum is normalised again. With
+    ``original`` u is added to D_X as it is, and weighs less where inputs lie far apart. From a
+    similarity ("gram") u is subtracted: there, smaller entries are further apart.
 
     With the previous layer's error E (appendix B) D_X is first scaled to
-    ``D_X (1 + |E| / max |E|)``, so that pairs which that layer did not match weigh more.
+    ``D_X (1 + |E| / max |E|)``: pairs that the layer did not match weigh more.
 
     Args:
         inputs: (N, d_x) the network's input batch, or a layer's own with forward-error propagation.
         values: (N,) a value per row: normalised return, learned baseline or critic's value.
             Values constant up to rounding give the unsupervised target.
         metric: see :func:`~rllib_lpdm.local_learning.distances.pairwise_distances`.
-        pairs: the pairs to keep, None for all. The maximum is then that over the kept pairs.
+        pairs: the pairs to keep, None for all. The maximum is taken over the kept pairs.
         error: one entry a pair, the difference of the previous layer's matched and target
             distances; None for the first layer.
-        dimensions: what to divide by, None for that of ``inputs``. With forward-error propagation
-            it stays that of the network's input: divided by a wide layer's own, targets are so
-            small that the layers after it hardly learn.
-        maximum: of the targets so far, which takes in this one, to divide by; None for this one's.
-        original: add the guidance to the distances before they are normalised.
+        dimensions: the divisor d_x; None for the width of ``inputs``. Forward-error propagation
+            keeps the width of the network's input: divided by a wide layer's, targets would be too
+            small for the layers after it to learn.
+        maximum: takes in this target's largest entry and is the divisor; None divides by this
+            target's own.
+        original: whether to add the guidance to the distances before they are normalised.
 
     Returns:
         (N (N - 1) / 2,) condensed target in [0, 1 / d_x], or in [-1 / d_x, 1 / d_x] for a
@@ -90,7 +91,8 @@ def target_distances(
     if distances.numel() == 0:
         return distances
     largest = known.largest(distances)
-    if vanishes(largest, distances.dtype) or (known.similarity and _equal(inputs)):
+    rows_are_equal = known.similarity and bool((inputs == inputs[:1]).all())
+    if vanishes(largest, distances.dtype) or rows_are_equal:
         return torch.zeros_like(distances)
     guidance = None if values is None else _guidance(values.to(inputs.dtype))
     if guidance is not None:
@@ -100,8 +102,7 @@ def target_distances(
             else (pairs.first, pairs.second)
         )
         guidance = -guidance if known.similarity else guidance
-        unit = 1.0 if original else largest
-        distances = distances / unit + guidance[first] + guidance[second]
+        distances = distances / (1.0 if original else largest) + guidance[first] + guidance[second]
         largest = known.largest(distances)
         if vanishes(largest, distances.dtype):
             return torch.zeros_like(distances)
@@ -115,7 +116,7 @@ def has_structure(target: Tensor) -> bool:
 
 
 def _guidance(values: Tensor) -> Tensor | None:
-    """(N,) values -> (N,) u in [0, 1/2], 1/2 for the worst; None where all are equal."""
+    """Returns (N,) u in [0, 1/2], 1/2 for the lowest value; None where all values are equal."""
     lowest, highest = (bound.item() for bound in torch.aminmax(values))
     noise = 8.0 * torch.finfo(values.dtype).eps * max(abs(highest), abs(lowest))
     spread = highest - lowest
@@ -125,7 +126,7 @@ def _guidance(values: Tensor) -> Tensor | None:
 
 
 def _scaled(distances: Tensor, error: Tensor) -> Tensor:
-    """Distances times one plus the error, normalised to [0, 1]."""
+    """Returns the distances times one plus the error, normalised to [0, 1]."""
     if error.shape != distances.shape:
         raise ValueError(
             f"the error has shape {tuple(error.shape)}, but there are {len(distances)} pairs"
@@ -134,7 +135,3 @@ def _scaled(distances: Tensor, error: Tensor) -> Tensor:
         return distances
     magnitude = error.abs()
     return distances * (1.0 + magnitude / magnitude.max())
-
-
-def _equal(rows: Tensor) -> bool:
-    return bool((rows == rows[:1]).all())

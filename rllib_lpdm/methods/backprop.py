@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, adam, metrics
+from rllib_lpdm.methods.method import DISTANCE_SETTINGS, Batch, Method, Metrics, metrics
 
 if TYPE_CHECKING:
     from rllib_lpdm.local_learning import LayerAdam
@@ -15,7 +15,7 @@ class Backpropagation(Method):
 
     description = "backpropagation"
     backpropagates = True
-    ignores = OF_DISTANCES | {"hidden_lr", "local_heads", "feedback"}
+    ignores = DISTANCE_SETTINGS | {"hidden_lr", "local_heads", "feedback"}
 
     @classmethod
     def check(cls, settings: Any) -> None:
@@ -26,7 +26,9 @@ class Backpropagation(Method):
             )
 
     def make_optimizers(self) -> dict[str, LayerAdam]:
-        return {"network": adam(self.network.parameters(), self.config.lr)}
+        from rllib_lpdm.local_learning import LayerAdam
+
+        return {"network": LayerAdam(self.network.parameters(), self.config.lr)}
 
     def update(self, batch: Batch) -> Metrics:
         import torch

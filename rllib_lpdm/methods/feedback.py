@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import DISTANCE_SETTINGS, Batch, Method, Metrics, metrics
 from rllib_lpdm.schema.columns import column
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class DirectFeedback(Method):
     """A step of every hidden layer by the RL loss at the outputs, sent to it by a fixed matrix."""
 
     description = "direct feedback alignment"
-    ignores = OF_DISTANCES | {"local_heads"}
+    ignores = DISTANCE_SETTINGS | {"local_heads"}
 
     def update(self, batch: Batch) -> Metrics:
         network = self.network
@@ -50,9 +50,9 @@ class DirectFeedback(Method):
     def random_matrices(self) -> list[Tensor]:
         """One (outputs, d_y) float32 matrix for each hidden layer (Nøkland, 2016).
 
-        A row for each output of the policy head, then one for the value head, if there is one.
-        Entries are uniform in +-1 / sqrt(d_y), as those of a head on that layer would start. They
-        are drawn from the run's seed and never change.
+        There is a row for each output of the policy head, then one for the value head, if there is
+        one. Entries are uniform in +-1 / sqrt(d_y), as a head on that layer would start. They are
+        drawn from the run's seed and never change.
         """
         import torch
 
@@ -65,10 +65,9 @@ class DirectFeedback(Method):
         return [torch.from_numpy(matrix.astype(np.float32)).to(device) for matrix in matrices]
 
     def _signs(self) -> list[Tensor]:
-        """As the random matrices, but +-1 / sqrt(d_y) by the signs of the weights' product.
+        """Returns matrices of +-1 / sqrt(d_y), by the signs of the weights' product.
 
-        The product is that of all forward weights from the layer's outputs to the network's, as
-        they are now.
+        The product is taken over all present weights from the layer's outputs to the network's.
         """
         import torch
 

@@ -1,6 +1,6 @@
 """``frozen``: random hidden layers that nothing trains (appendix D)."""
 
-from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics
+from rllib_lpdm.methods.method import DISTANCE_SETTINGS, Batch, Method, Metrics
 
 
 class Frozen(Method):
@@ -8,7 +8,7 @@ class Frozen(Method):
 
     description = "nothing"
     trains_hidden = False
-    ignores = OF_DISTANCES | {"hidden_lr", "local_heads", "feedback", "vf_loss_coeff"}
+    ignores = DISTANCE_SETTINGS | {"hidden_lr", "local_heads", "feedback", "vf_loss_coeff"}
 
     def update(self, batch: Batch) -> Metrics:
         return self.train_heads(batch)

@@ -1,18 +1,18 @@
-"""``local_rl``: every hidden layer has heads of its own, and learns by their RL loss."""
+"""``local_rl``: every hidden layer has its own heads, and learns by their RL loss."""
 
-from rllib_lpdm.methods.method import OF_DISTANCES, Batch, Method, Metrics, metrics
+from rllib_lpdm.methods.method import DISTANCE_SETTINGS, Batch, Method, Metrics, metrics
 from rllib_lpdm.schema.columns import column
 
 
 class LocalHeads(Method):
     """A step of every hidden layer and of its own heads, by the RL loss of these heads.
 
-    A layer's gradient stops at its input, so one layer after another is done with and forgotten.
+    A layer's gradient stops at its input: each layer is finished and forgotten before the next.
     """
 
     description = "the RL loss of each layer's own heads"
     local_heads = True
-    ignores = OF_DISTANCES | {"feedback"}
+    ignores = DISTANCE_SETTINGS | {"feedback"}
 
     def update(self, batch: Batch) -> Metrics:
         network = self.network

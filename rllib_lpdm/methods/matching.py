@@ -18,12 +18,12 @@ class DistanceMatching(Method):
         features, steps = encoder.learn(
             self.network.inputs(batch.observations),
             [self.optimizers[f"hidden_{number}"] for number in range(1, len(encoder.layers) + 1)],
+            self.local_loss,
             values=batch.guide,
             rows=batch.rows,
             max_gradient_norm=self.config.grad_clip,
             with_error=batch.report_matches,
             shards=self.shards,
-            **self.local_loss,
         )
         loss = self.loss(features, batch.loss)
         norms, skipped = self.step_heads(features, loss)
@@ -42,7 +42,7 @@ class DistanceMatching(Method):
 
 
 class GuidedDistanceMatching(DistanceMatching):
-    """The same with L_gd, whose target holds states of low value further apart (section 3.2)."""
+    """The same with L_gd, whose target moves states of low value apart (section 3.2)."""
 
     description = "L_gd"
     guided = True

@@ -1,13 +1,13 @@
 """A method trains a network: it makes the optimizers, and then one update after another.
 
 All losses of an update use the same forward pass, made before any of its steps. Files of methods
-load torch when they train, as an experiment file is checked by them without it.
+load torch when they train, because the checks of an experiment file do without it.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from rllib_lpdm.local_learning import LayerAdam, LayerPass, LocalMLP
+    from rllib_lpdm.local_learning import LayerAdam, LayerPass, LocalLoss, LocalMLP
     from rllib_lpdm.local_learning.shards import WholeBatch
 
 
@@ -34,7 +34,7 @@ class Heads(NamedTuple):
     suffix: str = ""
 
     def values(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N,) values in normalised returns; zeros without a value head."""
+        """Returns (N,) values in normalised returns of (N, d) features; zeros without a head."""
         if self.value is None:
             return features.new_zeros(features.shape[0])
         values: Tensor = self.value(features).squeeze(1)
@@ -42,7 +42,7 @@ class Heads(NamedTuple):
 
     @property
     def weights(self) -> list[Tensor]:
-        """(size, d) of the policy, and (1, d) of the value if there is one."""
+        """The policy's (size, d) weight, and the value's (1, d) weight if there is a value head."""
         return [head.weight for head in (self.policy, self.value) if head is not None]
 
 
@@ -51,7 +51,7 @@ class Network(Protocol):
 
     Attributes:
         encoder: the hidden layers.
-        heads: those of every hidden layer, where each has its own, and the network's last.
+        heads: the heads of each hidden layer, where each has its own. The last ones act.
     """
 
     encoder: LocalMLP
@@ -120,7 +120,7 @@ class Batch(NamedTuple):
 Metrics = dict[str, float]
 
 
-OF_DISTANCES = frozenset(
+DISTANCE_SETTINGS = frozenset(
     {
         *("metric", "max_rows", "neighbours", "neighbour_fraction", "propagate_error", "scaling"),
         *("target_maximum", "guided_distances", "local_updates"),
@@ -134,7 +134,7 @@ class Method(abc.ABC):
     Args:
         network: the network to train.
         config: has ``lr``, ``grad_clip``, ``vf_loss_coeff`` and the method's own settings.
-        local_loss: what the hidden layers' losses compare, as ``LocalMLP.learn`` takes it.
+        local_loss: the hidden layers' loss, for methods that match distances.
         random: the generator of an index, the same for every run of a seed.
         shards: whose rows of a batch this process computes.
 
@@ -144,7 +144,7 @@ class Method(abc.ABC):
         backpropagates: whether the RL loss passes through all layers by the chain rule.
         matches_distances: whether each hidden layer learns by its own loss (equation 1).
         guided: whether values guide the distances that are matched (section 3.2).
-        local_heads: whether every hidden layer has heads of its own.
+        local_heads: whether every hidden layer has its own heads.
         ignores: settings that change nothing, where nothing is pre-trained.
         optimizers: by name: "network" where one steps all layers, else "policy_head", "value_head"
             and "hidden_1", ....
@@ -162,7 +162,7 @@ class Method(abc.ABC):
         self,
         network: Network,
         config: Any,
-        local_loss: Mapping[str, Any],
+        local_loss: LocalLoss,
         random: Callable[[int], np.random.Generator],
         shards: WholeBatch,
     ) -> None:
@@ -176,8 +176,10 @@ class Method(abc.ABC):
 
     def make_optimizers(self) -> dict[str, LayerAdam]:
         """Returns one Adam for each head and, where they are trained, for each hidden layer."""
+        from rllib_lpdm.local_learning import LayerAdam
+
         optimizers = {
-            name + heads.suffix: adam(head.parameters(), self.config.lr)
+            name + heads.suffix: LayerAdam(head.parameters(), self.config.lr)
             for heads in self.network.heads
             for name, head in (("policy_head", heads.policy), ("value_head", heads.value))
             if head is not None
@@ -195,6 +197,16 @@ class Method(abc.ABC):
         """
 
     # -- the parts that methods share -------------------------------------------------------------
+
+    def heads_and_features(self, observations: Tensor) -> Iterator[tuple[Heads, Tensor]]:
+        """Yields all heads, each with the (N, d) features of ``(N, *observation shape)``."""
+        network, heads = self.network, self.network.heads
+        if len(heads) == 1:
+            yield heads[0], self.shards.forward(network.features, observations)
+            return
+        passes = network.encoder.passes(network.inputs(observations), self.shards)
+        for of_layer, each in zip(heads, passes, strict=True):
+            yield of_layer, each.outputs
 
     def loss(self, features: Tensor, loss: Loss, head: int = -1) -> OutputGradients:
         """Returns the RL loss of the heads at an index, on (N, d) features."""
@@ -217,7 +229,10 @@ class Method(abc.ABC):
         return gradient
 
     def step_hidden(self, number: int, each: LayerPass, gradient: Tensor) -> tuple[float, bool]:
-        """Makes a step of a hidden layer, counted from 1, by the (N, d) gradient by its outputs."""
+        """Makes a step of a hidden layer, counted from 1, by the (N, d) gradient by its outputs.
+
+        Returns the gradient's norm, and whether the step was skipped.
+        """
         by_sums = each.by_sums(gradient)
         gradients = self.shards.parameter_gradients(each.layer, each.inputs, by_sums)
         return self.optimizers[f"hidden_{number}"].clipped(gradients, self.config.grad_clip)
@@ -234,10 +249,10 @@ class Method(abc.ABC):
         skipped: list[bool] = []
         for name, layer, gradient in stepped:
             gradients = self.shards.parameter_gradients(layer, features, gradient)
-            optimizer = self.optimizers[name + heads.suffix]
-            norms[f"grad_norm_{name}"], not_finite = optimizer.clipped(
+            norm, not_finite = self.optimizers[name + heads.suffix].clipped(
                 gradients, self.config.grad_clip
             )
+            norms[f"grad_norm_{name}"] = norm
             skipped.append(not_finite)
         return norms, skipped
 
@@ -249,17 +264,12 @@ class Method(abc.ABC):
         return metrics(batch, skipped, norms, loss)
 
 
-def adam(parameters: Iterable[nn.Parameter], lr: float) -> LayerAdam:
-    """Returns a new Adam over parameters."""
-    from rllib_lpdm.local_learning import LayerAdam
-
-    return LayerAdam(parameters, lr)
-
-
 def hidden_optimizers(network: Network, config: Any) -> list[LayerAdam]:
     """Returns a new Adam for every hidden layer, at the layer's own rate (appendix C)."""
+    from rllib_lpdm.local_learning import LayerAdam
+
     layers = zip(network.encoder.layers, config.settings().hidden_rates(), strict=True)
-    return [adam(layer.parameters(), rate) for layer, rate in layers]
+    return [LayerAdam(layer.parameters(), rate) for layer, rate in layers]
 
 
 def metrics(

@@ -145,4 +145,4 @@ for _metric in ("l1", "l2", "squared_l2", "cosine", "gram"):
 for _activation in ("tanh", "relu", "leaky_relu", "elu", "gelu", "silu"):
     register_activation(_activation, f"rllib_lpdm.local_learning.activations:{_activation.upper()}")
 for _box in ("quantise", "sign"):
-    BLACK_BOXES.register(_box, f"rllib_lpdm.local_learning.black_boxes:{_box}")
+    BLACK_BOXES.register(_box, f"rllib_lpdm.local_learning.activations:{_box}")

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_lpdm.algorithms import kernel_policy as acting
-from rllib_lpdm.algorithms.functions import black_box_function
-from rllib_lpdm.algorithms.kernel_policy import KernelPolicy, acts_by_kernel
-from rllib_lpdm.algorithms.module import NumpyPolicy
+from rllib_lpdm.algorithms import acting
+from rllib_lpdm.algorithms.acting import KernelPolicy, NumpyPolicy, acts_by_kernel
+from rllib_lpdm.algorithms.module import black_box_function
 
 
 def network(sizes, spread=1.0, seed=0):

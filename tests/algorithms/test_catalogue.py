@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_lpdm.algorithms.catalogue import ALGORITHMS
-from rllib_lpdm.algorithms.rollouts import episodes_of_iteration
+from rllib_lpdm.algorithms.episodes import episodes_of_iteration
 from rllib_lpdm.grid.cell import algorithm_config
+from rllib_lpdm.schema.catalogue import ALGORITHMS
 from rllib_lpdm.schema.experiment import Cell, CellSettings
 from rllib_lpdm.schema.settings import PPOSettings, Settings
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_lpdm.algorithms.functions import black_box_function, metric_function
-from rllib_lpdm.local_learning.activations import ACTIVATIONS
-from rllib_lpdm.local_learning.black_boxes import quantise, sign
+from rllib_lpdm.algorithms.module import black_box_function, metric_function
+from rllib_lpdm.local_learning import ACTIVATIONS, quantise, sign
 from tests.algorithms.runs import config, learner_of, train
 
 HERE = "tests.algorithms.test_functions"

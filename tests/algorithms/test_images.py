@@ -7,7 +7,7 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from torch.nn import functional
 
-from rllib_lpdm.algorithms.module import TorchPolicy
+from rllib_lpdm.algorithms.acting import TorchPolicy
 from rllib_lpdm.algorithms.preparation import OBSERVATIONS
 from rllib_lpdm.methods import METHODS
 from tests.algorithms.lake import CONVOLUTIONS, LAKE, Lake, images

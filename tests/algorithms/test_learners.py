@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_lpdm.algorithms.rollouts import EpisodeRunner, episodes_of_iteration
-from rllib_lpdm.local_learning import FlatConv2d, parameter_gradients, quantise
+from rllib_lpdm.algorithms.episodes import episodes_of_iteration
+from rllib_lpdm.algorithms.rollouts import EpisodeRunner
+from rllib_lpdm.local_learning import FlatConv2d, LocalLoss, parameter_gradients, quantise
 from rllib_lpdm.local_learning.shards import WHOLE_BATCH, Shards
 from rllib_lpdm.methods import METHODS
 from tests.algorithms.runs import config, learner_of, train
@@ -122,6 +123,7 @@ def _learned(count, dtype, guided=False, rows=None, shared=True, images=None, **
     made = {name: options.pop(name) for name in ("activation", "black_box") if name in options}
     mlp, optimizers = network(*widths, dtype=dtype, lr=1e-3, **made, **(images or {}))
     x, values = batch(widths[0], count, dtype=dtype)
+    limit = options.pop("max_gradient_norm", None)
     chosen = None if rows is None else torch.randperm(count, generator=torch.Generator())[:rows]
     learned = []
     with torch.inference_mode():
@@ -129,11 +131,12 @@ def _learned(count, dtype, guided=False, rows=None, shared=True, images=None, **
             features, steps = mlp.learn(
                 x,
                 optimizers,
+                LocalLoss(**options),
                 values=values if guided else None,
                 rows=chosen,
+                max_gradient_norm=limit,
                 with_error=True,
                 shards=Shards() if shared else WHOLE_BATCH,
-                **options,
             )
             learned += [features, torch.tensor([tuple(step) for step in steps], dtype=dtype)]
     return [tensor.clone() for tensor in (*learned, *mlp.state_dict().values())]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rllib_lpdm.local_learning import METRICS
+from rllib_lpdm.local_learning import METRICS, LocalLoss
 from tests.local_learning.networks import assert_identical, batch, layer_contents, network
 from tests.pairwise import pairwise
 
@@ -47,7 +47,8 @@ def contents(learner):
 
 def learn(learner, x, values=None, rows=None, **options):
     mlp, optimizers = learner
-    return mlp.learn(x, optimizers, values=values, rows=rows, max_gradient_norm=0.5, **options)
+    loss = LocalLoss(**options)
+    return mlp.learn(x, optimizers, loss, values=values, rows=rows, max_gradient_norm=0.5)
 
 
 @pairwise(options=OPTIONS[:-1], guided=[False, True], count=[0, 1, 2])

@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rllib_lpdm
-from rllib_lpdm.local_learning import kernels, neighbour_pairs
+from rllib_lpdm.local_learning import LocalLoss, kernels, neighbour_pairs
 from rllib_lpdm.local_learning import pair_matching as matching
-from rllib_lpdm.local_learning.distances import metric_of
 from rllib_lpdm.local_learning.kernels import compilation
 from rllib_lpdm.local_learning.kernels import forward as acting
 from rllib_lpdm.local_learning.kernels.kernel_matching import KernelMatching
@@ -140,7 +139,7 @@ def test_targets_errors_and_losses_are_those_of_torch(which, guided):
     values = rows(100, 1)[:, 0] if guided else None
     pairs = neighbour_pairs(inputs, which, 0.4)
     ours = KernelMatching(100, pairs, WHOLE_BATCH)
-    torchs = TorchMatching(metric_of("l1"), "l1", pairs, WHOLE_BATCH)
+    torchs = TorchMatching("l1", pairs, WHOLE_BATCH)
     matches = []
     for one in (ours, torchs):
         original = guided == "original"
@@ -264,10 +263,14 @@ def test_every_other_metric_precision_or_device_is_left_to_torch(monkeypatch):
 )
 def test_layers_learn_what_they_learn_in_torch(activation, options, monkeypatch):
     x, values = rows(90, 6), rows(90, 1)[:, 0]
+    chosen = options.get("rows")
+    options = {name: option for name, option in options.items() if name != "rows"}
 
     def learned():
         mlp, optimizers = network(6, 20, 17, dtype=torch.float32, activation=activation)
-        _, steps = mlp.learn(x, optimizers, values=values, with_error=True, **options)
+        _, steps = mlp.learn(
+            x, optimizers, LocalLoss(**options), values=values, rows=chosen, with_error=True
+        )
         return [list(step) for step in steps]
 
     ours = learned()

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_lpdm.local_learning import FlatConv2d, parameter_gradients, target_distances
+from rllib_lpdm.local_learning import (
+    FlatConv2d,
+    LocalLoss,
+    parameter_gradients,
+    target_distances,
+)
 from tests.local_learning import reference
 from tests.local_learning.networks import assert_identical, batch, network
 
@@ -71,7 +76,7 @@ def test_every_layer_has_the_gradient_of_its_own_local_loss(metric, activation, 
     mlp, optimizers = image_network(activation=activation)
     twin, _ = image_network(activation=activation)
     x, values = batch(SIZE)
-    mlp.learn(x, optimizers, values=values, metric=metric, rows=rows)
+    mlp.learn(x, optimizers, LocalLoss(metric), values=values, rows=rows)
     rows = slice(None) if rows is None else rows
     target, h = target_distances(x[rows], values[rows], metric), x
     function = getattr(nn.functional, activation)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_lpdm.local_learning import LayerAdam, distance_matching_loss, target_distances
+from rllib_lpdm.local_learning import (
+    LayerAdam,
+    LocalLoss,
+    distance_matching_loss,
+    target_distances,
+)
 from tests.local_learning import reference
 from tests.local_learning.networks import assert_identical, batch, network
 from tests.pairwise import pairwise
@@ -61,7 +66,7 @@ def test_options_compose_as_in_a_loop_of_autograd_per_layer(options, guided, row
     twin, _ = network(4, 9, 8, 7, activation=activation)
     x, values = batch(4, count=12)
     values = values if guided else None
-    features, steps = mlp.learn(x, optimizers, values=values, rows=rows, **options)
+    features, steps = mlp.learn(x, optimizers, LocalLoss(**options), values=values, rows=rows)
     metric, which = options.get("metric", "l1"), options.get("neighbours", "all")
     chosen = slice(None) if rows is None else rows
     guide = values[chosen] if guided else None
@@ -92,7 +97,7 @@ def test_error_propagation_leaves_the_first_layer_as_it_is_and_changes_the_secon
     mlp, optimizers = network(*DEEP)
     other, other_optimizers = network(*DEEP)
     _, steps = mlp.learn(batch(4)[0], optimizers)
-    _, propagated = other.learn(batch(4)[0], other_optimizers, propagate_error=True)
+    _, propagated = other.learn(batch(4)[0], other_optimizers, LocalLoss(propagate_error=True))
     assert propagated[0] == steps[0]
     assert propagated[1] != steps[1]
 
@@ -102,7 +107,8 @@ def test_keeping_all_neighbours_learns_as_without_a_selection():
     other, other_optimizers = network(*DEEP)
     x, values = batch(4)
     _, steps = mlp.learn(x, optimizers, values=values)
-    _, kept = other.learn(x, other_optimizers, values=values, neighbours="both", fraction=1.0)
+    loss = LocalLoss(neighbours="both", fraction=1.0)
+    _, kept = other.learn(x, other_optimizers, loss, values=values)
     torch.testing.assert_close(kept, steps)
     torch.testing.assert_close(other.state_dict(), mlp.state_dict())
 
@@ -112,9 +118,9 @@ def test_peak_memory_does_not_grow_with_depth(options):
     def peak(depth):
         mlp, optimizers = network(*(32,) * (depth + 1), dtype=torch.float32)
         x, _ = batch(32, count=64, dtype=torch.float32)
-        mlp.learn(x, optimizers, **options)
+        mlp.learn(x, optimizers, LocalLoss(**options))
         with torch.profiler.profile(profile_memory=True) as profile:
-            mlp.learn(x, optimizers, **options)
+            mlp.learn(x, optimizers, LocalLoss(**options))
         events = profile.profiler.kineto_results.events()
         changes = [event.nbytes() for event in events if event.name() == "[memory]"]
         return max(itertools.accumulate(changes))

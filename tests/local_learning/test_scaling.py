@@ -9,6 +9,7 @@ import torch
 from rllib_lpdm.local_learning import (
     METRICS,
     LayerAdam,
+    LocalLoss,
     LocalMLP,
     RunningMaximum,
     distance_matching_gradient,
@@ -64,7 +65,7 @@ def test_loss_and_gradient_of_every_layer_are_those_of_the_scaled_matrices(
         expected.append((loss.item(), norm))
         inputs = outputs
     optimizers = [LayerAdam(layer.parameters(), lr=1e-3) for layer in network.layers]
-    _, steps = network.learn(x, optimizers, values=values, scaling=scaling)
+    _, steps = network.learn(x, optimizers, LocalLoss(scaling=scaling), values=values)
     for step, (loss, norm) in zip(steps, expected, strict=True):
         assert step.loss == pytest.approx(loss, rel=1e-4)
         assert step.gradient_norm == pytest.approx(norm, rel=1e-3)
@@ -107,7 +108,7 @@ def test_constant_outputs_have_the_absolute_loss_of_their_target_and_no_gradient
     network.layers[0].weight.data.zero_()
     before = network.layers[0].bias.detach().clone()
     optimizers = [LayerAdam(network.layers[0].parameters(), lr=1e-3)]
-    _, (step,) = network.learn(x, optimizers, scaling="absolute", with_error=True)
+    _, (step,) = network.learn(x, optimizers, LocalLoss(scaling="absolute"), with_error=True)
     assert step.loss == pytest.approx(torch.linalg.norm(wanted_distances(x)).item(), rel=1e-5)
     assert (step.gradient_norm, step.skipped) == (0.0, False)
     assert 0.0 < step.error < 1.0
@@ -135,7 +136,7 @@ def test_a_running_maximum_makes_targets_of_different_batches_comparable(
         largest = max(largest, wanted.max().item())
         outputs = distances(torch.tanh(network.layers[0](rows)))
         loss = torch.linalg.norm(outputs / outputs.max() / SIZES[0] - wanted / largest / INPUTS)
-        _, (step,) = network.learn(rows, optimizers, values=values, maximum=maximum)
+        _, (step,) = network.learn(rows, optimizers, LocalLoss(maximum=maximum), values=values)
         assert step.loss == pytest.approx(loss.item(), rel=1e-4)
     assert maximum.value == pytest.approx(largest)
 
@@ -150,7 +151,6 @@ def test_a_running_maximum_forgets_what_is_not_finite():
 def test_a_running_maximum_needs_one_target():
     network = LocalMLP(INPUTS, SIZES)
     optimizers = [LayerAdam(layer.parameters(), lr=1e-3) for layer in network.layers]
+    loss = LocalLoss(propagate_error=True, maximum=RunningMaximum())
     with pytest.raises(ValueError, match="one target for all layers"):
-        network.learn(
-            torch.randn(4, INPUTS), optimizers, propagate_error=True, maximum=RunningMaximum()
-        )
+        network.learn(torch.randn(4, INPUTS), optimizers, loss)

@@ -1,4 +1,4 @@
-"""Compiled functions: once, before they are needed, and kept on disk where there is room."""
+"""The compilation of kernels: once, before they run, and kept on disk where there is room."""
 
 import time
 from collections.abc import Callable
@@ -15,12 +15,12 @@ _ready = False
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """numba's compiler, with division as numpy has it and without Python's lock."""
+    """Compiles a function by numba, with numpy's division and without Python's lock."""
     return numba.njit(error_model="numpy", nogil=True)(function)
 
 
 def kernel(signature: str) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator of functions that Python calls; those that only they call need :func:`jit`.
+    """Decorates a function that Python calls; the functions that it calls need :func:`jit`.
 
     Args:
         signature: the types of result and arguments, as numba writes them.
@@ -36,10 +36,10 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Any]:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def wide_vectors(typing_context: Any) -> Any:
-    """Called in a function: asks for vectors of 512 bits in it, where the processor has them.
+    """Asks for vectors of 512 bits in the function that calls it, where the processor has them.
 
-    LLVM takes halves on many processors, because the few wide instructions of ordinary programs
-    slow them down; these loops become up to a third faster. Results are the same.
+    On many processors LLVM takes half as wide ones, because the few wide instructions of ordinary
+    programs slow these down. These loops become up to a third faster, with the same results.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -51,9 +51,9 @@ def wide_vectors(typing_context: Any) -> Any:
 
 @jit
 def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A new array, not filled, at an address where a line of the cache begins.
+    """Returns a new array, not filled, at an address where a line of the cache begins.
 
-    A vector of 512 bits is such a line; at any other address each would be read from two.
+    A vector of 512 bits is one such line. At any other address it would be read from two.
     """
     count = 1
     for size in shape:
@@ -66,12 +66,12 @@ def room(shape: tuple[int, ...]) -> NDArray[np.float32]:
 def compile_kernels() -> float:
     """Makes all kernels ready, from numba's cache where they are in it.
 
-    A later call compiles nothing, nor does one of a kernel, so that no iteration's time holds a
+    Later calls, of this function or of a kernel, compile nothing: no iteration's time holds a
     compilation. A cache that cannot be read or written, on a read-only or full disk, costs the time
     of a compilation and nothing else.
 
     Returns:
-        The seconds it took where something had to be compiled, else 0.
+        The seconds it took if it compiled anything, else 0.
     """
     global _ready
     if _ready or numba.config.DISABLE_JIT:

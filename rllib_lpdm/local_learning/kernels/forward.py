@@ -1,7 +1,7 @@
-"""What a policy does at every step: the forward pass of a tanh network for one row, and bounds.
+"""The forward pass of a tanh network for one row, and bounds, for a policy's every step.
 
 Every sum is taken in an order that depends on the sizes alone, and no product is fused with an
-addition, so that all processors give the same bits.
+addition. So all processors give the same bits.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ ZERO: Final = np.float32(0.0)
 
 
 def packed(layers: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Indices]:
-    """What :func:`forward` takes of a network.
+    """Returns a network as :func:`forward` takes it.
 
     Args:
         layers: weight (out, in) and bias (out,) of each.
 
     Returns:
-        A copy of all parameters, of each layer the bias and the transposed weight, and the
+        A copy of all parameters (each layer's bias, then its transposed weight), and the
         (layers + 1,) sizes.
     """
     parts = [part for weight, bias in layers for part in (bias, weight.T.ravel())]
@@ -33,7 +33,7 @@ def packed(layers: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Indices]:
 
 @kernel("f4[::1](f4[::1], f4[::1], i8[::1])")
 def forward(row: Floats, parameters: Floats, sizes: Indices) -> Floats:
-    """Outputs of the last layer, which has no tanh.
+    """Returns the outputs of the last layer, which has no tanh.
 
     Args:
         row: (d_x,) inputs.
@@ -64,7 +64,7 @@ def forward(row: Floats, parameters: Floats, sizes: Indices) -> Floats:
 
 @kernel("f4[::1](f4[::1], f4[::1], f4[::1])")
 def bounded(action: Floats, low: Floats, high: Floats) -> Floats:
-    """A new array (d_y,) with the entries of an action between two bounds; NaN stays.
+    """Returns a new (d_y,) array with an action's entries held between two bounds; NaN stays.
 
     Raises:
         ValueError: there are not as many bounds as entries.
@@ -98,7 +98,7 @@ def add_product(x: Floats, weight: Floats, y: Floats) -> None:
 
 @jit
 def squash(z: Floats) -> None:
-    """z -> tanh(z) in place, within 2e-7.
+    """Replaces z by tanh(z), within 2e-7.
 
     The Padé approximant [7/6] gives tanh(z / 4), and tanh 2a = 2 tanh a / (1 + tanh^2 a) twice the
     rest. Beyond 10 the result is 1 in single precision.

@@ -1,7 +1,7 @@
 """The gradient of a function of pairwise L1 distances, in the loops' panels and tiles.
 
-What these functions call is in this file, since numba's cache notices no change of another one;
-whoever changes ``room`` or ``wide_vectors`` in ``compilation`` touches this file too.
+These functions call only functions of this file, because numba's cache notices no change of another
+one. Whoever changes ``room`` or ``wide_vectors`` in ``compilation`` must also change this file.
 """
 
 from typing import Final
@@ -31,16 +31,16 @@ def differentiate(
     correction: np.float32,
     pair: int,
 ) -> Floats:
-    """Gradient by the rows, ``dx_i = sum_j G_ij sign(x_i - x_j)`` with sign(0) = 0.
+    """Returns the gradient by the rows, ``dx_i = sum_j G_ij sign(x_i - x_j)`` with sign(0) = 0.
 
-    It is taken as ``2 sum_j G_ij [x_i > x_j] - sum_j G_ij``, which for rows without equal entries
-    of a column is the same; in columns with equal entries those count half.
+    It is computed as ``2 sum_j G_ij [x_i > x_j] - sum_j G_ij``, which is the same where a column
+    has no equal entries. Equal entries count half.
 
     Args:
-        rows, panels: both of them.
+        rows, panels: the same rows in both forms.
         tiles, target, where, weights, scale: as in :func:`~.loops.compare`.
-        factor: G is the weighted error times this,
-        correction: and for one pair this is added.
+        factor: G is the weighted error times this.
+        correction: is added to G for one pair.
         pair: i N + j of that pair i < j.
 
     Returns:
@@ -143,16 +143,16 @@ def add_larger(
 
 @jit
 def columns_with_equal_entries(rows: Floats) -> Flags:
-    """Which columns of rows have equal entries.
+    """Finds the columns of rows that have equal entries.
 
-    They are sorted 64 at a time by Knuth's merge exchange (Algorithm 5.2.2M), whose comparisons do
-    not depend on the entries, so that the lanes of a vector are columns.
+    It sorts 64 columns at a time by Knuth's merge exchange (Algorithm 5.2.2M). Its comparisons do
+    not depend on the entries, which lets the lanes of a vector be columns.
 
     Args:
         rows: (N, d), finite.
 
     Returns:
-        (groups, 8), as the columns stand in panels.
+        (groups, 8), in the order of the columns in panels.
     """
     wide_vectors()
     count, width = rows.shape

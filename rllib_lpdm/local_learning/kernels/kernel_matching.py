@@ -1,4 +1,4 @@
-"""Matching of L1 distances by the kernels; what is said of it is in :mod:`..matching`."""
+"""Matching of L1 distances by the kernels, with the methods of ``TorchMatching``."""
 
 import math
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rllib_lpdm.local_learning.distances import Pairs
 from rllib_lpdm.local_learning.kernels import loops
 from rllib_lpdm.local_learning.kernels.compilation import compile_kernels
 from rllib_lpdm.local_learning.kernels.gradient import differentiate
@@ -15,7 +16,6 @@ from rllib_lpdm.local_learning.kernels.tiles import tiles_of
 from rllib_lpdm.local_learning.kernels.values import guidance
 from rllib_lpdm.local_learning.layers import parameter_gradients
 from rllib_lpdm.local_learning.losses import LayerMatch
-from rllib_lpdm.local_learning.pairs import Pairs
 from rllib_lpdm.local_learning.shards import WholeBatch
 from rllib_lpdm.local_learning.targets import RunningMaximum
 
@@ -35,11 +35,11 @@ class Target(NamedTuple):
 
 
 class KernelMatching:
-    """Of several processes each computes some of the tiles, so some of the pairs of rows.
+    """The matching of a batch; each of several processes computes some of its tiles.
 
     Args:
         count: rows of the batch.
-        pairs: those to match, None for all.
+        pairs: the pairs to match, None for all.
         shards: the processes.
     """
 
@@ -79,7 +79,7 @@ class KernelMatching:
                 highest = loops.guide(tiles, where, weights, of_rows, unit)
                 (largest,) = self._shards.combined([highest], "max")
         if not math.isfinite(largest):
-            return Target(tiles, NAN)  # the tiles may be what stood in memory: nobody reads them
+            return Target(tiles, NAN)  # nobody reads the tiles, which may never have been filled
         divisor = largest if maximum is None else maximum.take(largest)
         scale = 1.0 / (divisor * (dimensions or inputs.shape[1]))
         tiles *= np.float32(scale)
@@ -137,7 +137,7 @@ class KernelMatching:
     def parameter_gradients(
         self, layer: nn.Module, inputs: Tensor, output_gradient: Tensor
     ) -> list[Tensor]:
-        """Sums over all rows of what this process's pairs, and then all processes', contribute."""
+        """Returns a layer's gradients, summed over all rows and all processes' pairs."""
         return self._shards.summed(parameter_gradients(layer, inputs, output_gradient))
 
 

@@ -1,22 +1,22 @@
-"""The loops that matching pairwise L1 distances costs, in single precision, for numba.
+"""The loops that match pairwise L1 distances, in single precision, for numba.
 
-Rows are packed in *panels* [block][group of 8 columns][column][64 rows], so that the lanes of a
-vector are rows. A *tile* (64, 64) holds the distances of the rows i of one block, its lanes, to the
-rows j of another, ``tile[j, i]``. Of every two blocks there is one tile, in which each pair of rows
-stands once, and of every block with itself one, in which each stands twice. A tile's *weights* are
-those of its pairs, and zero for rows that only fill up a block, and for a row with itself; where
-they are zero, so are distances and targets.
+Rows are packed in *panels* [block][group of 8 columns][column][64 rows]: the lanes of a vector are
+rows. A *tile* (64, 64) holds the distances of the rows i of one block, its lanes, to the rows j of
+another, ``tile[j, i]``. Every two blocks have one tile, in which each pair of rows stands once.
+Every block has one tile with itself, in which each pair stands twice. A tile's *weights* are the
+weights of its pairs. They are zero for rows that only fill up a block, and for a row with itself.
+Where they are zero, so are distances and targets.
 
 ``where`` lists the tiles: the block of the lanes, the block of the others, and the place of the
 weights, which equal tiles share.
 
-The loops become vectors because their bounds are known, indices begin at zero, no branch stands in
-the innermost, and eight terms are added before anything goes into memory. Where a shape is asserted
-the compiler knows the distance of the rows in memory, and keeps no address of each. All sums are
-taken in an order that depends on the shapes alone.
+The compiler makes vectors of the loops because their bounds are known, indices begin at zero, and
+no branch stands in the innermost. Eight terms are added before anything goes into memory. An
+asserted shape tells the compiler the distance of the rows in memory. All sums are taken in an order
+that depends on the shapes alone.
 
-What these functions call is in this file, since numba's cache notices no change of another one;
-whoever changes ``room`` or ``wide_vectors`` in ``compilation`` touches this file too.
+These functions call only functions of this file, because numba's cache notices no change of another
+one. Whoever changes ``room`` or ``wide_vectors`` in ``compilation`` must also change this file.
 """
 
 from typing import Final
@@ -42,7 +42,7 @@ TINY: Final = float(np.finfo(np.float32).tiny)
 def measure(
     rows: Floats, where: Indices, weights: Floats
 ) -> tuple[Floats, Floats, np.float32, int]:
-    """L1 distances of all pairs of rows.
+    """Computes the L1 distances of all pairs of rows.
 
     Args:
         rows: (N, d).
@@ -51,7 +51,7 @@ def measure(
     Returns:
         panels: (blocks, groups, 8, 64) the rows.
         tiles: (T, 64, 64) the distances.
-        The largest distance; NaN where an entry is not finite, and then nothing else is.
+        The largest distance; NaN where an entry is not finite, and then nothing else is valid.
         i N + j of the first pair i < j, in the order of a condensed matrix, that has it.
     """
     wide_vectors()
@@ -87,7 +87,7 @@ def all_finite(rows: Floats) -> bool:
 
 @jit
 def pack(rows: Floats, panels: Floats) -> None:
-    """(N, d) rows -> panels, filled up with zeros."""
+    """Writes (N, d) rows into panels, filled up with zeros."""
     for block in range(panels.shape[0]):
         for first in range(0, SIDE, GROUP):  # rows that the cache has room for
             some = rows[block * SIDE + first : block * SIDE + first + GROUP]
@@ -122,9 +122,9 @@ def measure_tile(lanes: Floats, others: Floats, tile: Floats) -> None:
 
 @jit
 def measure_own(lanes: Floats, tile: Floats) -> None:
-    """The same of a block with itself: those of which i is in the strip of j, or in a later one.
+    """Adds the distances of a block's rows to each other.
 
-    The others are their mirror images, of the same bits.
+    It computes those with i in the strip of j or in a later one, and mirrors them for the others.
     """
     wide_vectors()
     assert tile.shape == (SIDE, SIDE)
@@ -161,11 +161,11 @@ def mask_tile(weights: Floats, tile: Floats) -> np.float32:
 
 @jit
 def find(tiles: Floats, where: Indices, largest: Floats, entry: np.float32, count: int) -> int:
-    """i N + j of the first pair i < j of a given distance; N^2 where none has it.
+    """Returns i N + j of the first pair i < j of a given distance; N^2 where none has it.
 
     Args:
         tiles, where: the distances.
-        largest: (T,) the largest of each tile: the entry, or less.
+        largest: (T,) the largest entry of each tile, at most the distance.
         entry: the distance.
         count: N.
     """
@@ -196,7 +196,7 @@ def guide(
     Args:
         tiles, where, weights: the distances.
         guidance: (blocks, 64) of each row.
-        scale: what the distances are multiplied with.
+        scale: multiplies the distances.
 
     Returns:
         The largest entry.
@@ -222,14 +222,14 @@ def compare(
     unit: np.float32,
     target_unit: np.float32,
 ) -> tuple[float, float, float]:
-    """Sums over all pairs, with the error e = A - D scale and weights w.
+    """Takes sums over all pairs, with the error e = A - D scale and weights w.
 
     Args:
         tiles: the distances D.
         target: the target A.
         where, weights: the tiles.
-        scale: what makes D comparable with A.
-        unit, target_unit: what make either's largest entry 1.
+        scale: makes D comparable with A.
+        unit, target_unit: make the largest entry of D and of A 1.
 
     Returns:
         ``sum w e^2``, ``sum w e D`` and ``sum (D unit - A target_unit)^2``.

@@ -1,12 +1,12 @@
-"""Which pairs of rows stand in which tile, and which tiles a process computes."""
+"""The pairs of rows in each tile, and the tiles that a process computes."""
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
 
+from rllib_lpdm.local_learning.distances import Pairs
 from rllib_lpdm.local_learning.kernels.loops import SIDE, Floats, Indices
-from rllib_lpdm.local_learning.pairs import Pairs
 
 
 class Tiles(NamedTuple):
@@ -26,13 +26,13 @@ class Tiles(NamedTuple):
 
 
 def tiles_of(count: int, pairs: Pairs | None, rank: int, processes: int) -> Tiles:
-    """Every so many-th tile of a batch of rows, for one of the processes that share them.
+    """Returns the tiles of a batch that one process computes: every ``processes``-th.
 
     Args:
         count: number of rows.
-        pairs: those that are compared, None for all.
-        rank: of this process,
-        processes: among so many.
+        pairs: the pairs that are compared, None for all.
+        rank: of this process.
+        processes: their number.
     """
     if pairs is None:
         return _of_all_pairs(count, rank, processes)
@@ -48,7 +48,10 @@ def tiles_of(count: int, pairs: Pairs | None, rank: int, processes: int) -> Tile
 
 @functools.lru_cache(maxsize=64)
 def _of_all_pairs(count: int, rank: int, processes: int) -> Tiles:
-    """All weights are 2, so that there are four kinds of tiles: on the diagonal, at the end."""
+    """Returns the tiles of all pairs, whose weights are 2.
+
+    Equal tiles share their weights. There are four kinds: on the diagonal or not, last or not.
+    """
     blocks = -(-count // SIDE)
     lanes, others = _blocks(blocks, rank, processes)
     weights = np.full((4, SIDE, SIDE), 2.0, np.float32)

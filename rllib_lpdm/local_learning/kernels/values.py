@@ -1,4 +1,4 @@
-"""What values of rows add to the distances between them."""
+"""The guidance that values of rows add to the distances between them."""
 
 from typing import Final
 
@@ -12,14 +12,14 @@ EPSILON: Final = float(np.finfo(np.float32).eps)
 
 @kernel("f8(f4[::1], f4[:,::1])")
 def guidance(values: Floats, result: Floats) -> float:
-    """Of every row what is added to its distances (section 3.2): 1/2 for the lowest value.
+    """Writes each row's addition to its distances (section 3.2): 1/2 for the lowest value.
 
     Args:
         values: (N,) of the rows.
         result: (blocks, 64), written where the values are finite and not all equal.
 
     Returns:
-        The difference of the extreme values, 0 where it is but rounding, and NaN where a value is
+        The difference of the extreme values, 0 where it is only rounding, and NaN where a value is
         not finite.
     """
     for n in range(len(values)):
