@@ -1,15 +1,17 @@
 """``rllib-lpdm COMMAND``: the command lines under one name."""
 
 import argparse
+import functools
 import gc
 import importlib
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from rllib_lpdm import __version__
-from rllib_lpdm.schema.messages import one_line, unknown_name
+from rllib_lpdm.schema.messages import UserError, one_line, unknown_name
 
 SCRIPT = "rllib-lpdm"
 COMMANDS = {  # modules of this package, imported when they are asked for
@@ -30,7 +32,7 @@ for _stream in (sys.stdout, sys.stderr):  # a path need not be text that a termi
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command that the first argument names; the status is the command's."""
+    """Runs the command that the first argument names, and returns its status."""
     parser = argparse.ArgumentParser(
         prog=SCRIPT,
         usage=f"{SCRIPT} [--version] [--help] COMMAND ...",
@@ -53,26 +55,40 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def end(status: int) -> NoReturn:
-    """Ends the process of a command, without a last search for garbage in all that it has loaded.
+def command(*faults: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Makes a ``main`` print a UserError, or an error of these classes, and return 2."""
 
-    That would take it most of a second.
-    """
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def guarded(arguments: list[str] | None = None) -> int:
+            try:
+                return main(arguments)
+            except UserError as error:  # may list faults, one a line
+                return complain(error, 2)
+            except faults as error:
+                return complain(one_line(error, 600), 2)
+
+        return guarded
+
+    return decorate
+
+
+def end(status: int) -> NoReturn:
+    """Ends a command's process without a last garbage collection, which would take a second."""
     gc.freeze()
     raise SystemExit(status)
 
 
 def program(command: str) -> str:
-    """A command as its user has called it, for usage lines and advice."""
+    """Returns a command as its user has called it, for usage lines and advice."""
     by_script = Path(sys.argv[0]).stem == SCRIPT
     return f"{SCRIPT} {command}" if by_script else f"python -m rllib_lpdm.{command}"
 
 
 def complain(error: object, status: int) -> int:
-    """Says on stderr why a command ends, whatever the text of an error holds; gives the status."""
-    print(
-        "error:", "\n".join(one_line(line, 600) for line in str(error).split("\n")), file=sys.stderr
-    )
+    """Prints an error on stderr, short and without control characters, and returns the status."""
+    lines = [one_line(line, 600) for line in str(error).split("\n")]
+    print("error:", "\n".join(lines), file=sys.stderr)
     return status
 
 
@@ -89,7 +105,7 @@ def add_import_option(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """An argument that counts something."""
+    """Returns the number of an argument that counts something."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")

@@ -5,12 +5,13 @@ import logging
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.tables import score_table
-from rllib_lpdm.cli import add_import_option, complain, end, positive, program
+from rllib_lpdm.cli import add_import_option, command, complain, end, positive, program
 from rllib_lpdm.grid.cell import quiet_environments
 from rllib_lpdm.grid.estimate import plan
 from rllib_lpdm.grid.folder import Begun, existing_runs
@@ -32,6 +33,7 @@ from rllib_lpdm.schema.loading import load_experiment
 from rllib_lpdm.schema.messages import UserError, counted, listed, one_line
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -39,13 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 where a cell failed or the disk was full; 2 where nothing could start; 128 and the
         signal's number where one ended it.
     """
-    options = _parser().parse_args(arguments)
+    return resumable("tune", _parser().parse_args(arguments), _tune)
+
+
+def resumable(name: str, options: argparse.Namespace, run: Callable[..., int]) -> int:
+    """Runs a command with its options; where Ctrl-C ends it, prints how to go on."""
     try:
-        return _tune(options)
-    except UserError as error:
-        return complain(error, 2)
+        return run(options)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; to go on:\n  {resume_line('tune', options)}", file=sys.stderr)
+        print(f"\ninterrupted; to go on:\n  {resume_line(name, options)}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

@@ -8,7 +8,7 @@ from rllib_lpdm.schema.environments import import_modules
 from rllib_lpdm.schema.messages import UserError
 
 
-def begin(imports: Sequence[str]) -> None:
+def begin(imports: Sequence[str] = ()) -> None:
     """Keeps Ray and environments silent, and imports what registers environments.
 
     Args:
