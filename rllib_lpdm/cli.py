@@ -5,10 +5,11 @@ import functools
 import gc
 import importlib
 import io
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rllib_lpdm import __version__
 from rllib_lpdm.schema.messages import UserError, one_line, unknown_name
@@ -56,13 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def command(*faults: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Makes a ``main`` print a UserError, or an error of these classes, and return 2."""
+    """Makes a function print a UserError, or an error of these classes, and return status 2."""
 
-    def decorate(main: Callable[..., int]) -> Callable[..., int]:
-        @functools.wraps(main)
-        def guarded(arguments: list[str] | None = None) -> int:
+    def decorate(run: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(run)
+        def guarded(*arguments: Any) -> int:
             try:
-                return main(arguments)
+                return run(*arguments)
             except UserError as error:  # may list faults, one a line
                 return complain(error, 2)
             except faults as error:
@@ -102,6 +103,44 @@ def add_import_option(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE",
         help="import a module that registers environments; can be given again",
     )
+
+
+def add_policy_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of commands that evaluate a trained policy."""
+    from rllib_lpdm.policies.saved import CHECKPOINT_NAMES
+
+    parser.add_argument("--episodes", type=positive, default=20, metavar="N", help="default: 20")
+    parser.add_argument(
+        "--checkpoint",
+        choices=CHECKPOINT_NAMES,
+        default="best",
+        help="the one of the highest smoothed return in training, or the last; default: best",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="seed of these episodes: the same one begins the same episodes; default: 0",
+    )
+    add_import_option(parser)
+
+
+def begin(imports: Sequence[str] = ()) -> None:
+    """Keeps Ray and environments silent, and imports the modules that ``--import`` names.
+
+    Raises:
+        UserError: a module cannot be imported.
+    """
+    from rllib_lpdm.grid.cell import quiet_environments
+    from rllib_lpdm.schema.environments import import_modules
+
+    quiet_environments()
+    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
+    try:
+        import_modules(imports)
+    except ValueError as error:
+        raise UserError(f"--import {error}") from None
 
 
 def positive(text: str) -> int:
