@@ -71,12 +71,9 @@ def export_cell(
     a video and a model card. It appears when it is whole.
 
     Args:
-        folder: the cell's folder.
+        folder, checkpoint, episodes, seed: see :func:`evaluation.evaluate`.
         out: the new folder; an empty one may exist.
-        checkpoint: "best", of the highest smoothed return in training, or "last".
         imports: modules that register the environment.
-        episodes: number of the evaluation's episodes, at least 1.
-        seed: the evaluation's seed.
         licence: the weights' licence, as its SPDX identifier.
         film: whether to make a video.
 
@@ -129,13 +126,12 @@ def _network(policy: SavedPolicy, runner: EpisodeRunner) -> Network:
 
 
 def check_agreement(name: str, runner: EpisodeRunner, outputs: Callable[[Array], Array]) -> None:
-    """Raises UserError where a copy of a policy does not act as the policy on an episode.
+    """Raises UserError where a copy of a runner's policy does not act as the policy.
 
     Rounding may differ. A black box between layers can turn that into a step now and then.
 
     Args:
-        name: the copy's name, for the message.
-        runner: acts by the policy.
+        name: the copy's name.
         outputs: the copy: (N, *observation shape) observations -> (N, size) outputs.
     """
     (episode,) = runner.sample(num_episodes=1)

@@ -22,11 +22,8 @@ def export_onnx(policy: SavedPolicy, file: Path) -> None:
 
     The input ``observation`` is ``(N, *observation shape)`` float32, as the environment gives it.
     The output ``action`` is (N,) int64, or ``(N, *action shape)`` within the bounds, as the
-    environment takes it. The output ``outputs`` is (N, size): the logits, or the means.
-
-    Args:
-        policy: the policy.
-        file: a new file, which appears when it is whole.
+    environment takes it. The output ``outputs`` is (N, size): the logits, or the means. The file
+    appears when it is whole.
 
     Raises:
         UserError: the file exists or cannot be written, onnx or onnxruntime is missing, or
@@ -92,4 +89,4 @@ def _outputs(file: Path, observations: Array) -> Array:
         raise UserError(f"onnxruntime cannot run the model: {described(error)}") from None
     if not len(actions) == len(outputs) == len(observations):
         raise UserError("the ONNX model does not act on any number of observations")
-    return outputs  # type: ignore[no-any-return]
+    return outputs

@@ -121,11 +121,6 @@ class Network:
 def script(network: Network, env: gym.Env, maker: EnvironmentMaker) -> str:
     """Returns the script's text, in which every value from a file is a literal.
 
-    Args:
-        network: the network that acts.
-        env: its environment.
-        maker: makes the environment.
-
     Raises:
         UserError: no line of numpy is known for the activation.
     """

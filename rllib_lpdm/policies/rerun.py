@@ -30,19 +30,12 @@ TOLERANCE = 0.1  # share of the range of the recorded smoothed scores
 
 
 class Difference(NamedTuple):
-    """The first number that differs from the record.
+    """The first number that differs from the record."""
 
-    Attributes:
-        row: its iteration, from 1.
-        column: its column's name.
-        recorded: the recorded number.
-        now: the new number; None where the column is missing.
-    """
-
-    row: int
+    row: int  # from 1
     column: str
     recorded: Any
-    now: Any
+    now: Any  # None where the column is missing
 
 
 @dataclass(frozen=True)
@@ -90,11 +83,8 @@ class RecordedCell:
     def verify(self, tell: Callable[[int], None] = lambda rows: None) -> Verification:
         """Trains the cell and compares its rows up to the first difference.
 
-        Where versions or processor have changed, the training goes on to the last row, for the
-        scores.
-
-        Args:
-            tell: is called with the number of rows that are done.
+        Where versions or processor have changed, it goes on to the last row, for the scores. It
+        calls `tell` with the number of rows that are done.
 
         Raises:
             UserError: the training ends before the last row.

@@ -127,11 +127,7 @@ def differences(pairs: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def recorded_cell(run: RunRecord, file: Path) -> Cell:
-    """Returns the cell that a record describes.
-
-    Args:
-        run: the record.
-        file: its file, for messages.
+    """Returns the cell that a record describes; messages name the record's file.
 
     Raises:
         UserError: the environment, algorithm or method is not registered, or a setting is of

@@ -5,7 +5,7 @@ to the same end, with any number of cells at once.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from rllib_lpdm.results.iterations import RETURN, read_columns
 from rllib_lpdm.results.layout import ITERATIONS_FILE
 from rllib_lpdm.results.record import RunRecord, read_runs
 from rllib_lpdm.results.scores import Floats, end_score, finite, max_score, mean_score
+from rllib_lpdm.results.search_record import SearchedCell
 from rllib_lpdm.results.storage import read_file
 from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError
@@ -23,30 +24,7 @@ from rllib_lpdm.searches.choice import best, calibrated, ranked
 from rllib_lpdm.searches.proposals import Values, optuna_proposals
 from rllib_lpdm.searches.studies import Search, Study, configuration_name, kind_of
 
-SCORES: Mapping[str, Callable[[Floats], float]] = {
-    "max_score": max_score,
-    "end_score": end_score,
-    "mean_score": mean_score,
-}
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """The result of a cell after the iterations that its settings ask for.
-
-    Attributes:
-        score: over those iterations; None where the cell has trained for fewer.
-        iterations: number of iterations that the cell has trained for.
-        env_steps: environment steps in them.
-        seconds: of training in them.
-        returns: (iterations,) mean episode returns; None where there is no score.
-    """
-
-    score: float | None = None
-    iterations: int = 0
-    env_steps: int = 0
-    seconds: float = 0.0
-    returns: Floats | None = None
+SCORES = {score.__name__: score for score in (max_score, end_score, mean_score)}
 
 
 @dataclass(frozen=True)
@@ -69,11 +47,10 @@ class Trial:
     """A configuration in the last rung that it took part in.
 
     Attributes:
-        number: its number.
-        values: its values.
         rung: the rung's number, from 0.
         cells: its cells in that rung.
-        results: of the cells, in their order; empty until they have ended.
+        results: records of the cells, in their order; empty until they have ended.
+        returns: (iterations,) mean episode returns of each cell; None where it has no score.
         score: by the criterion, among the trials of that rung; nan where no cell has one.
     """
 
@@ -81,7 +58,8 @@ class Trial:
     values: Values
     rung: int
     cells: Sequence[Cell]
-    results: Sequence[CellResult] = ()
+    results: Sequence[SearchedCell] = ()
+    returns: Sequence[Floats | None] = ()
     score: float = math.nan
 
 
@@ -107,12 +85,7 @@ class StudyTrials:
 
 
 class SearchSchedule:
-    """The generations of a search in its folder.
-
-    Args:
-        search: the search.
-        folder: the experiment's.
-    """
+    """The generations of a search in an experiment's folder."""
 
     def __init__(self, search: Search, folder: Path) -> None:
         self.search, self.folder = search, folder
@@ -215,10 +188,10 @@ class SearchSchedule:
         Args:
             title: the generation's name.
             rung: the number of its rung.
-            values: of each study, the values of the configurations that run.
-            share: of the iterations, to train for.
+            values: the values of configurations by number, for each study.
+            share: share of the iterations to train for.
             later: numbers of the configurations that begin after this generation.
-            seeds: those of the last generation, which runs on more seeds.
+            seeds: the seeds of the last generation, where those are more.
         """
         trials = [
             [
@@ -257,14 +230,11 @@ class SearchSchedule:
         if calibration or not isinstance(measure, str):
             measure = "max_score"
         for trial in compared:
-            trial.results = [
-                self._result(cell, runs.get(cell.name), measure) for cell in trial.cells
-            ]
+            results = [self._result(cell, runs.get(cell.name), measure) for cell in trial.cells]
+            trial.results, trial.returns = zip(*results, strict=True)
         if calibration:
-            curves = [
-                [[r.returns for r in trial.results[k :: len(kinds)]] for k in range(len(kinds))]
-                for trial in compared
-            ]
+            count = len(kinds)
+            curves = [[trial.returns[k::count] for k in range(count)] for trial in compared]
             targets = [self.search.targets.get(kind) for kind in kinds]
             ranking = calibrated(curves, calibration, targets)
         else:
@@ -275,26 +245,32 @@ class SearchSchedule:
         for trial, score in zip(compared, ranking.scores.tolist(), strict=True):
             trial.score = score
 
-    def _result(self, cell: Cell, run: RunRecord | None, measure: str) -> CellResult:
-        """Reads a cell's rows, and scores them by a name of ``SCORES``."""
+    def _result(
+        self, cell: Cell, run: RunRecord | None, measure: str
+    ) -> tuple[SearchedCell, Floats | None]:
+        """Returns a cell's record, with the score of that name in ``SCORES``, and its returns."""
         path = self.folder / cell.name / ITERATIONS_FILE
-        if run is None or not path.is_file():
-            return CellResult()
-        needed = ("env_steps", "seconds")
-        try:
-            columns = read_columns(read_file(path), lambda name: name in needed)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path.parent}: {error}") from None
-        if not columns:
-            return CellResult()
-        wanted = cell.settings.iterations or 0
-        returns = finite(columns[RETURN][:wanted])
-        steps, seconds = (columns.get(name, np.zeros(len(returns)))[:wanted] for name in needed)
-        is_whole = run.iteration >= wanted == len(returns) and np.isfinite(returns).all()
-        return CellResult(
-            SCORES[measure](returns) if is_whole else None,
-            len(returns),
-            int(np.nan_to_num(steps[-1])),
-            float(np.nansum(seconds)),
-            returns if is_whole else None,
+        wanted, needed = cell.settings.iterations or 0, ("env_steps", "seconds")
+        columns: Mapping[str, Floats] | None = None
+        if run is not None and path.is_file():
+            try:
+                columns = read_columns(read_file(path), lambda name: name in needed)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path.parent}: {error}") from None
+        returns = finite(columns[RETURN][:wanted]) if columns else np.zeros(0)
+        zeros = np.zeros(len(returns))
+        steps, seconds = ((columns or {}).get(name, zeros)[:wanted] for name in needed)
+        reached = run is not None and run.iteration >= wanted == len(returns)
+        is_whole = reached and bool(np.isfinite(returns).all())
+        record = SearchedCell(
+            cell=cell.name,
+            environment=cell.environment,
+            algorithm=cell.algorithm,
+            method=cell.method,
+            seed=cell.seed,
+            iterations=len(returns),
+            score=SCORES[measure](returns) if is_whole else None,
+            env_steps=int(np.nan_to_num(steps[-1])) if len(steps) else 0,
+            cpu_hours=float(np.nansum(seconds)) / 3600,
         )
+        return record, returns if is_whole else None

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
-from rllib_lpdm.results.search_record import Configuration, SearchedCell, SearchRecord, StudyRecord
+from rllib_lpdm.results.search_record import Configuration, SearchRecord, StudyRecord
 from rllib_lpdm.results.storage import is_remote, write_whole
 from rllib_lpdm.schema.messages import counted, figure, listed, one_line
 from rllib_lpdm.searches.choice import Ranked, choose
@@ -92,30 +92,12 @@ def _configuration(study: Study, trial: Trial, defaults: Values) -> Configuratio
         rung=trial.rung,
         score=None if math.isnan(trial.score) else trial.score,
         distance=distance,
-        cells=[
-            SearchedCell(
-                cell=cell.name,
-                environment=cell.environment,
-                algorithm=cell.algorithm,
-                method=cell.method,
-                seed=cell.seed,
-                iterations=result.iterations,
-                score=result.score,
-                env_steps=result.env_steps,
-                cpu_hours=result.seconds / 3600,
-            )
-            for cell, result in zip(trial.cells, trial.results, strict=True)
-        ],
+        cells=list(trial.results),
     )
 
 
 def sentence(study: StudyRecord, is_distance: bool = False) -> str:
-    """Returns a line about the winner of a study.
-
-    Args:
-        study: the study's record.
-        is_distance: whether scores are distances from published scores, with a minus sign.
-    """
+    """Returns a line about a study's winner; distances from published scores have a minus."""
     winner = configuration_name(study.winner)
     score = study.configurations[study.winner].score
     if study.best is None or score is None:

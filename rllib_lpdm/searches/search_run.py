@@ -29,17 +29,11 @@ def run_search(
 ) -> tuple[Outcome, SearchRecord | None]:
     """Trains the cells of a search and writes the search's files beside them.
 
-    Args:
-        search: the search.
-        output, address, max_concurrent, resume, overwrite, wandb: see
-            :func:`~rllib_lpdm.grid.run.run_experiment`.
+    The arguments and errors are those of :func:`~rllib_lpdm.grid.run.run_experiment`.
 
     Returns:
         The outcome of the last cells that ran, with the failures of all cells. Then the record of
         the search; None where it was ended early.
-
-    Raises:
-        UserError: as for an experiment; or a cell's files are damaged.
     """
     folder = results_folder(output) / search.experiment.name
     failed: dict[str, str] = {}

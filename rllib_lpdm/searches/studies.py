@@ -45,17 +45,13 @@ class Study:
 
     @property
     def label(self) -> str:
+        """The name of the study in messages."""
         return " ".join(self.each.values()) or "all"
 
 
 @dataclass(frozen=True)
 class Search:
-    """The studies of an experiment, and their configurations as cells.
-
-    Attributes:
-        experiment: an experiment with a ``search``.
-        section: its ``search``.
-    """
+    """The studies of an experiment with a ``search``, and their configurations as cells."""
 
     experiment: Experiment
     section: SearchSection
@@ -155,8 +151,7 @@ class Search:
         """Returns the cells of a configuration; the seeds vary slowest.
 
         Args:
-            study: the configuration's study.
-            number: its number.
+            study, number: identify the configuration.
             values: its values; empty for the default settings.
             share: share of the iterations to train for.
             seeds: the cells' seeds; by default those that all configurations run on.
