@@ -45,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("command", metavar="COMMAND", help="one of those below")
-    rest = "what it takes: COMMAND --help"
+    rest = "its arguments: COMMAND --help"
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=rest).required = False
     options = parser.parse_args(arguments)
     if options.command not in COMMANDS:
         parser.error(unknown_name(options.command, COMMANDS, "command"))
     status: int = importlib.import_module(f"rllib_lpdm.{options.command}").main(options.rest)
-    if arguments is None:  # the script ends with what this returns
+    if arguments is None:  # called by the script
         end(status)
     return status
 

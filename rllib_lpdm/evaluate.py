@@ -1,4 +1,4 @@
-"""``python -m rllib_lpdm.evaluate CELL_DIR``: returns, and a video, of a trained policy."""
+"""``python -m rllib_lpdm.evaluate CELL_DIR``: evaluates and films a trained policy."""
 
 import argparse
 import sys

@@ -1,7 +1,6 @@
 """``python -m rllib_lpdm.tune FILE``: trains every cell of an experiment file."""
 
 import argparse
-import logging
 import shlex
 import signal
 import sys
@@ -11,8 +10,7 @@ from pathlib import Path
 
 from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.tables import score_table
-from rllib_lpdm.cli import add_import_option, command, complain, end, positive, program
-from rllib_lpdm.grid.cell import quiet_environments
+from rllib_lpdm.cli import add_import_option, begin, command, complain, end, positive, program
 from rllib_lpdm.grid.estimate import plan
 from rllib_lpdm.grid.folder import Begun, existing_runs
 from rllib_lpdm.grid.preflight import (
@@ -68,8 +66,7 @@ def _tune(options: argparse.Namespace) -> int:
         places = " and ".join(map(str, options.without))
         print(f"nothing to run: every cell of {options.file} is in {places}")
         return 0
-    quiet_environments()
-    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
+    begin()
     check_environments(experiment.environments)
     folder = results_folder(options.output) / experiment.name
     replaces = experiment.throwaway and not options.resume and Plan.read(folder).throwaway

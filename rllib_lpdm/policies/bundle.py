@@ -205,7 +205,7 @@ def _card(evaluation: Evaluation, run: RunRecord, licence: str, video: str | Non
         if re.fullmatch(r"[\w.+-]+", str(run.versions.get(name, "")))
     ]
     starts = [name for name in ("init_hidden_from", "pretrain_from") if run.settings.get(name)]
-    notes = [f"It needs what `{name}` names in that file, which is not here." for name in starts]
+    notes = [f"It needs the file that `{name}` names there, which is not here." for name in starts]
     notes += [
         f"`{module}` registers the environment and is not here; give `--import {module}`."
         for module in cell.maker.imports

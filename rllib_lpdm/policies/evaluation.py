@@ -21,7 +21,7 @@ from rllib_lpdm.policies.video import Filmed, frame_rate, gl_setting, headless, 
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.schema.messages import UserError, one_line, shown
 
-COMPARED = ("gymnasium", "mujoco", "numpy", "torch")  # what the numbers depend on
+COMPARED = ("gymnasium", "mujoco", "numpy", "torch")  # packages that can change returns
 
 
 @dataclass(frozen=True)

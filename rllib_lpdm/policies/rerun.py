@@ -43,7 +43,6 @@ class Verification:
     """The comparison of a cell's new rows with the recorded rows.
 
     Attributes:
-        cell: the cell's name.
         rows: number of rows that were compared.
         difference: the first, in the order of rows; None where all bits are the same.
         changed: versions and processor that have changed since, with both values.
@@ -70,7 +69,6 @@ class RecordedCell:
 
     Attributes:
         cell: the cell, with as many iterations as are compared.
-        run: its record.
         columns: its recorded columns, without ``seconds``.
         rounded: gives a column, by its name and values, the record's precision.
     """
@@ -139,7 +137,7 @@ def recorded_cells(
 
     Raises:
         OSError: a published file cannot be read.
-        UserError: no cell is recorded there, or what is published is damaged.
+        UserError: no cell is recorded there, or a published file is damaged.
     """
     faults: dict[str, str] = {}
     run = read_record(folder)

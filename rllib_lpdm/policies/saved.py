@@ -43,23 +43,13 @@ CHECKPOINT_NAMES: tuple[CheckpointName, ...] = get_args(CheckpointName)
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """The weights of a checkpoint, and their origin.
-
-    Attributes:
-        cell: the trained cell.
-        status: the run's status: running, finished or failed.
-        versions: versions of the packages that trained it.
-        checkpoint: how the checkpoint was chosen.
-        iteration: the paper's iterations before the checkpoint.
-        source: the file of the weights.
-        weights: the module's parameters by name.
-    """
+    """The weights of a checkpoint by parameter, and their origin."""
 
     cell: Cell
-    status: str
-    versions: dict[str, Any]
+    status: str  # of the run: running, finished or failed
+    versions: dict[str, Any]  # of the packages that trained the cell
     checkpoint: CheckpointName
-    iteration: int
+    iteration: int  # the paper's, counted from 1
     source: Path
     weights: dict[str, Array]
 

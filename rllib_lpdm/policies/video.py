@@ -1,4 +1,4 @@
-"""Videos of an environment, also on machines without a display."""
+"""Writes videos of an environment, also on machines without a display."""
 
 import contextlib
 import functools
@@ -60,8 +60,6 @@ class Filmed(gym.Wrapper):
             else:
                 way_out = ""
             raise UserError(f"{name} cannot be drawn: {one_line(error)}{way_out}") from error
-        if not isinstance(frame, np.ndarray):
-            raise UserError(f"{name} cannot be drawn: it has no render mode rgb_array")
         try:
             whole = picture(frame)
         except ValueError as error:
@@ -74,7 +72,7 @@ class Filmed(gym.Wrapper):
         self._add(whole[rows[:, None], columns])
 
 
-def picture(frame: Array) -> Array:
+def picture(frame: Any) -> Array:
     """Converts a frame into the form that every encoder takes.
 
     Args:
@@ -87,6 +85,8 @@ def picture(frame: Array) -> Array:
     Raises:
         ValueError: the frame has another form.
     """
+    if not isinstance(frame, np.ndarray):
+        raise ValueError("it has no render mode rgb_array")
     shape, kind = frame.shape, frame.dtype.kind
     if frame.ndim == 2:
         frame = frame[:, :, None]

@@ -29,17 +29,11 @@ SCORES = {score.__name__: score for score in (max_score, end_score, mean_score)}
 
 @dataclass(frozen=True)
 class Generation:
-    """Cells that run together.
-
-    Attributes:
-        title: its name, in a line.
-        cells: of all studies; their settings say how many iterations they train for now.
-        over: whether a later one has begun; then its failed cells are not tried again.
-    """
+    """Cells that run together; their settings say how many iterations they train for now."""
 
     title: str
     cells: Sequence[Cell]
-    over: bool
+    over: bool  # whether a later one has begun; then failed cells are not tried again
 
 
 @dataclass

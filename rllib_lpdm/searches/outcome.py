@@ -26,9 +26,7 @@ def write(schedule: SearchSchedule) -> SearchRecord:
         OSError: the disk is full or read-only.
     """
     section = schedule.search.section
-    studies = [
-        _study(trials, schedule.search.defaults(trials.study)) for trials in schedule.studies
-    ]
+    studies = [_study(schedule.search, trials) for trials in schedule.studies]
     cells = [c for study in studies for each in study.configurations for c in each.cells]
     criterion = section.criterion
     record = SearchRecord(
@@ -51,7 +49,8 @@ def write(schedule: SearchSchedule) -> SearchRecord:
     return record
 
 
-def _study(trials: StudyTrials, defaults: Values) -> StudyRecord:
+def _study(search: Search, trials: StudyTrials) -> StudyRecord:
+    defaults = search.defaults(trials.study)
     configurations = [
         _configuration(trials.study, trial, defaults) for trial in trials.by_number.values()
     ]

@@ -79,7 +79,7 @@ def run_search(
 def _remaining(
     schedule: SearchSchedule, generation: Generation
 ) -> tuple[list[Cell], Begun, dict[str, str]]:
-    """Returns the cells to train, what the folder has of all, and why others failed for good.
+    """Returns the cells to train, all that the folder holds, and why others failed for good.
 
     Raises:
         UserError: a cell was begun under other settings, or cannot go on.
