@@ -46,7 +46,7 @@ def _export_scores(options: argparse.Namespace) -> int:
 def _export_cell(options: argparse.Namespace) -> int:
     begin(options.imports)
     if options.onnx is not None:
-        policy = SavedPolicy.load(options.source, options.checkpoint).importing(options.imports)
+        policy = SavedPolicy.load(options.source, options.checkpoint, options.imports)
         export_onnx(policy, options.onnx.absolute())
         print(options.onnx)
     if options.out is None:

@@ -86,7 +86,7 @@ def export_cell(
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists; name a new folder")
-    policy = SavedPolicy.load(folder, checkpoint).importing(imports)
+    policy = SavedPolicy.load(folder, checkpoint, imports)
     evaluation = policy.evaluate(episodes, seed)
     run = RunRecord.read(Path(folder))
     assert run is not None  # the policy was read from it

@@ -1,11 +1,11 @@
 """Evaluates and films a trained policy from its cell's folder alone."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -117,10 +117,6 @@ class SavedPolicy(SavedWeights):
             runner.env = Filmed(runner.env, add)
             (episode,) = runner.sample(num_episodes=1)
         return episode
-
-    def importing(self, modules: Sequence[str]) -> Self:
-        """Returns this policy with modules that register its environment in every process."""
-        return replace(self, cell=replace(self.cell, imports=tuple(modules)))
 
     def changed_versions(self) -> list[str]:
         """Returns packages whose versions have changed since the training, with both versions."""

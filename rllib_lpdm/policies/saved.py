@@ -5,8 +5,8 @@ that a file names.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -54,8 +54,16 @@ class SavedWeights:
     weights: dict[str, Array]
 
     @classmethod
-    def load(cls, folder: str | Path, checkpoint: CheckpointName = "best") -> Self:
-        """Reads a cell's folder; arguments and errors as for :func:`evaluation.evaluate`."""
+    def load(
+        cls,
+        folder: str | Path,
+        checkpoint: CheckpointName = "best",
+        imports: Sequence[str] = (),
+    ) -> Self:
+        """Reads a cell's folder; arguments and errors as for :func:`evaluation.evaluate`.
+
+        Workers import the modules `imports`, which register the environment.
+        """
         if checkpoint not in CHECKPOINT_NAMES:
             raise UserError(unknown_name(str(checkpoint), CHECKPOINT_NAMES, "checkpoint"))
         if "://" in str(folder):
@@ -75,7 +83,7 @@ class SavedWeights:
                         raise UserError(
                             f"{source} is missing: the checkpoint is incomplete"
                         ) from None
-            cell = recorded_cell(run, folder / RUN_FILE)
+            cell = replace(recorded_cell(run, folder / RUN_FILE), imports=tuple(imports))
         except UserError:
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -159,27 +167,19 @@ def _choose(folder: Path, checkpoint: CheckpointName, status: str) -> tuple[int,
         raise UserError(f"{folder} has no checkpoint yet; the run's status is {status}")
     iteration = max(found)
     if checkpoint == "best":
-        file = folder / ITERATIONS_FILE
-        returns = _returns(file) if file.exists() else []
+        file, way_out = folder / ITERATIONS_FILE, "the best is not known; use --checkpoint last"
+        try:
+            columns = read_columns(read_file(file)) if file.exists() else None
+        except ValueError:
+            raise UserError(f"{file} is damaged, so {way_out}") from None
+        returns = columns[RETURN].tolist() if columns else []  # of whole rows
         if len(returns) < iteration:
             raise UserError(
                 f"{file} has {counted(len(returns), 'whole row')}, the last checkpoint "
-                f"{iteration}, so the best is not known; --checkpoint last does without"
+                f"{iteration}, so {way_out}"
             )
         iteration = best_iteration(returns, found)
     return iteration, found[iteration] / WEIGHTS_FILE
-
-
-def _returns(file: Path) -> list[float]:
-    """Returns the mean episode return of every iteration whose row is whole."""
-    try:
-        columns = read_columns(read_file(file))
-    except ValueError:
-        raise UserError(
-            f"{file} is damaged, so the best checkpoint is not known; --checkpoint last does "
-            "without"
-        ) from None
-    return columns[RETURN].tolist() if columns else []
 
 
 def _read_weights(file: Path) -> dict[str, Array]:
