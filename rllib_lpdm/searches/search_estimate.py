@@ -6,7 +6,7 @@ from rllib_lpdm.grid.estimate import most_steps, probe
 from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError, counted, figure, one_line
 from rllib_lpdm.searches.generations import SearchSchedule
-from rllib_lpdm.searches.studies import Search, kind_of
+from rllib_lpdm.searches.studies import Search
 
 
 def plan(schedule: SearchSchedule) -> Iterator[str]:
@@ -20,30 +20,25 @@ def plan(schedule: SearchSchedule) -> Iterator[str]:
     """
     search, section = schedule.search, schedule.search.section
     whole = _defaults(search, 1.0)
-    speeds = {kind_of(cell): _seconds_per_step(cell) for cell in whole}
+    speeds = [_seconds_per_step(cell) for cell in whole]
     yield (
         f"{counted(len(search.studies), 'winner')} to be found, of "
         f"{counted(section.configurations, 'configuration')} and "
         f"{counted(len(section.seeds), 'seed')} each, into {schedule.folder}"
     )
-    all_steps, all_seconds, unbounded = 0, 0.0, set()
+    all_steps, all_seconds = 0, 0.0
     stages = _stages(schedule)
     for title, runs, before, share in stages:
-        cells = iterations = steps = 0
-        seconds = 0.0
-        earlier = [cell.settings.iterations or 0 for cell in _defaults(search, before or 1.0)]
-        for cell, done in zip(_defaults(search, share), earlier, strict=True):
-            further = (cell.settings.iterations or 0) - (done if before else 0)
-            most = most_steps(cell, further)
-            if most is None:
-                unbounded.add(cell.environment)
-            cells += runs
-            iterations += runs * further
-            steps += runs * (most or 0)
-            seconds += runs * (most or 0) * speeds[kind_of(cell)]
+        done = _iterations(search, before) if before else [0] * len(whole)
+        further = [now - n for now, n in zip(_iterations(search, share), done, strict=True)]
+        most = [most_steps(cell, n) or 0 for cell, n in zip(whole, further, strict=True)]
+        steps, seconds = (
+            runs * sum(most),
+            runs * sum(n * speed for n, speed in zip(most, speeds, strict=True)),
+        )
         yield (
-            f"{title}: {counted(cells, 'cell')}, "
-            f"{counted(iterations, 'iteration')}, at most {steps:,} environment steps, "
+            f"{title}: {counted(runs * len(whole), 'cell')}, "
+            f"{counted(runs * sum(further), 'iteration')}, at most {steps:,} environment steps, "
             f"and then about {figure(seconds / 3600)} CPU hours"
         )
         all_steps, all_seconds = all_steps + steps, all_seconds + seconds
@@ -52,11 +47,12 @@ def plan(schedule: SearchSchedule) -> Iterator[str]:
             f"in all at most {all_steps:,} environment steps, and then about "
             f"{figure(all_seconds / 3600)} CPU hours"
         )
+    unbounded = {cell.environment for cell in whole if most_steps(cell, 1) is None}
     if unbounded:
         yield f"steps and hours without {', '.join(sorted(unbounded))}, which has no time limit"
-    done = sum(run.status == "finished" for run in schedule.records().values())
-    if done:
-        yield f"{counted(done, 'cell')} there that ended; their iterations are not run again"
+    ended = sum(run.status == "finished" for run in schedule.records().values())
+    if ended:
+        yield f"{counted(ended, 'cell')} there that ended; their iterations are not run again"
 
 
 def _stages(schedule: SearchSchedule) -> list[tuple[str, int, float, float]]:
@@ -80,6 +76,10 @@ def _defaults(search: Search, share: float) -> list[Cell]:
         for study in search.studies
         for cell in search.cells(study, 0, {}, share)[: len(study.kinds)]
     ]
+
+
+def _iterations(search: Search, share: float) -> list[int]:
+    return [cell.settings.iterations or 0 for cell in _defaults(search, share)]
 
 
 def _seconds_per_step(cell: Cell) -> float:
