@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rllib_lpdm.algorithms.threads import single_threaded
-from rllib_lpdm.cli import complain, end, program
+from rllib_lpdm.cli import command, end, program
 from rllib_lpdm.grid.session import leave_ray, start_ray
 from rllib_lpdm.schema.messages import UserError, figure, unknown_name
 
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmarks named, all by default, and prints one table.
+    """Runs the named benchmarks, all by default, and prints one table.
 
     Returns:
-        0; a missed target is shown, not raised, because machines differ. 2 where Ray does not
-        start, or where there are no benchmarks.
+        0, also where a target is missed, because machines differ. 2 where Ray does not start, or
+        where there are no benchmarks.
     """
     if not (CHECKOUT / "benchmarks").is_dir():
-        return complain(f"{CHECKOUT} has no benchmarks: run this command in a checkout", 2)
+        raise UserError(f"{CHECKOUT} has no benchmarks: run this command in a checkout")
     sys.path.insert(0, str(CHECKOUT))
     # Ray's workers, too, must find the benchmarks.
     paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
@@ -48,10 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(unknown_name(unknown[0], BENCHMARKS, "benchmark"))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    try:
-        start_ray(num_cpus=1)
-    except UserError as error:
-        return complain(error, 2)
+    start_ray(num_cpus=1)
     rows: list[Row] = []
     print(HEADER, flush=True)
     with single_threaded():  # stock RLlib too, which would otherwise start more threads than cores
@@ -73,17 +71,13 @@ HEADER = FORMAT.format(
 
 def _line(row: Row) -> str:
     met = {True: "yes", False: "no", None: ""}[row.met]
-    return FORMAT.format(
-        row.benchmark,
-        row.case,
-        f"{row.figure:.0f}" if row.reference >= 100 else figure(row.figure, 3),
-        f"{row.reference:.0f}" if row.reference >= 100 else figure(row.reference, 3),
-        row.unit,
-        row.compared_with,
-        f"{row.ratio:.2f}",
-        row.target,
-        met,
+    numbers = (
+        f"{number:.0f}" if row.reference >= 100 else figure(number, 3)
+        for number in (row.figure, row.reference)
     )
+    ratio = f"{row.ratio:.2f}"
+    names = row.unit, row.compared_with
+    return FORMAT.format(row.benchmark, row.case, *numbers, *names, ratio, row.target, met)
 
 
 if __name__ == "__main__":

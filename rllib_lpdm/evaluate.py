@@ -1,19 +1,17 @@
-"""``python -m rllib_lpdm.evaluate CELL_DIR``: returns, and a video, of a trained policy."""
+"""``python -m rllib_lpdm.evaluate CELL_DIR``: evaluates and films a trained policy."""
 
 import argparse
-import json
 import sys
 import types
 from pathlib import Path
 
-from rllib_lpdm.cli import add_import_option, complain, end, positive, program
-from rllib_lpdm.policies.command import begin
-from rllib_lpdm.policies.evaluation import Evaluation, SavedPolicy, evaluate
-from rllib_lpdm.policies.saved import CHECKPOINT_NAMES
-from rllib_lpdm.policies.video import VIDEO_SUFFIXES, has_mp4_encoder
+from rllib_lpdm.cli import add_policy_options, begin, command, complain, end, program
+from rllib_lpdm.policies.evaluation import Evaluation, SavedPolicy, evaluate, json_text
+from rllib_lpdm.policies.video import VIDEO_SUFFIXES, video_name
 from rllib_lpdm.schema.messages import UserError, counted
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -22,26 +20,21 @@ def main(arguments: list[str] | None = None) -> int:
         evaluated.
     """
     options = _parser().parse_args(arguments)
-    try:
-        begin(options.imports)
-        policy = SavedPolicy.load(options.folder, options.checkpoint)
-        changed = policy.changed_versions()
-        if changed:
-            print(f"note: trained with other versions: {'; '.join(changed)}", file=sys.stderr)
-        evaluation = policy.evaluate(options.episodes, options.seed)
-    except UserError as error:
-        return complain(error, 2)
+    begin(options.imports)
+    policy = SavedPolicy.load(options.folder, options.checkpoint)
+    if changed := policy.changed_versions():
+        print(f"note: trained with other versions: {'; '.join(changed)}", file=sys.stderr)
+    evaluation = policy.evaluate(options.episodes, options.seed)
     print(_table(evaluation), flush=True)
     status = 0
     if options.json:
         try:
-            text = json.dumps(evaluation.to_json())
-            content = json.loads(text, parse_constant=lambda _: None)  # no NaN, no Infinity
-            options.json.write_text(json.dumps(content, indent=2) + "\n")
+            options.json.write_text(json_text(evaluation.to_json()))
         except OSError as error:
             status = complain(error, 1)
     if options.video:
-        file = _default_video(options.folder) if options.video is DEFAULT else options.video
+        is_named = options.video is not DEFAULT
+        file = options.video if is_named else Path(options.folder) / video_name()
         try:
             episode = policy.film(file, options.seed)
             print(f"{file}: episode 1, return {episode.total_reward():.2f}, length {len(episode)}")
@@ -51,10 +44,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 DEFAULT = Path("video")
-
-
-def _default_video(folder: str) -> Path:
-    return Path(folder) / f"video{'.mp4' if has_mp4_encoder() else '.gif'}"
 
 
 def _table(evaluation: Evaluation) -> str:
@@ -77,20 +66,7 @@ def _table(evaluation: Evaluation) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program("evaluate"), description=__doc__)
     parser.add_argument("folder", metavar="CELL_DIR", help="such as results/grid/Ant-v4_ppo_bp_s0")
-    parser.add_argument("--episodes", type=positive, default=20, metavar="N", help="default: 20")
-    parser.add_argument(
-        "--checkpoint",
-        choices=CHECKPOINT_NAMES,
-        default="best",
-        help="the one of the highest smoothed return in training, or the last; default: best",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="S",
-        help="seed of these episodes: the same one begins the same episodes; default: 0",
-    )
+    add_policy_options(parser)
     parser.add_argument(
         "--video",
         nargs="?",
@@ -101,7 +77,6 @@ def _parser() -> argparse.ArgumentParser:
         "video.gif where no MP4 encoder is installed",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the returns to FILE too")
-    add_import_option(parser)
     return parser
 
 
@@ -113,7 +88,7 @@ def _video(text: str) -> Path:
 
 
 class _Module(types.ModuleType):
-    """This module can be called, as the public name ``rllib_lpdm.evaluate`` is a function."""
+    """A module that can be called, because the public ``rllib_lpdm.evaluate`` is a function."""
 
     __call__ = staticmethod(evaluate)
 

@@ -6,21 +6,19 @@
 import argparse
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.exchange import write_scores
-from rllib_lpdm.cli import add_import_option, complain, end, positive, program
+from rllib_lpdm.cli import add_policy_options, begin, command, complain, end, program
 from rllib_lpdm.policies.bundle import export_cell
-from rllib_lpdm.policies.command import begin
 from rllib_lpdm.policies.evaluation import SavedPolicy
 from rllib_lpdm.policies.onnx import export_onnx
-from rllib_lpdm.policies.saved import CHECKPOINT_NAMES
 from rllib_lpdm.results.storage import given_folder
-from rllib_lpdm.schema.messages import UserError, counted, one_line
+from rllib_lpdm.schema.messages import counted, one_line
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -33,52 +31,39 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("name OUT, a new folder")
     if options.scores and options.onnx is not None:
         parser.error("--onnx writes a policy, --scores writes none")
-    if options.scores:
-        return _export_scores(options.source, options.out)
-    return _export_cell(options)
+    return _export_scores(options) if options.scores else _export_cell(options)
 
 
-def _export_scores(source: str, out: Path) -> int:
-    try:
-        files, notes = write_scores(read_results(given_folder(source)), out)
-    except (OSError, ValueError) as error:
-        return complain(one_line(error, 600), 2)
+@command(OSError, ValueError)
+def _export_scores(options: argparse.Namespace) -> int:
+    files, notes = write_scores(read_results(given_folder(options.source)), options.out)
     for note in notes:
         print(f"note: {one_line(note, 600)}", file=sys.stderr)
-    for file in files:
-        print(file)
+    print(*files, sep="\n")
     return 0
 
 
 def _export_cell(options: argparse.Namespace) -> int:
-    try:
-        begin(options.imports)
-        if options.onnx is not None:
-            policy = SavedPolicy.load(options.source, options.checkpoint)
-            policy = replace(policy, cell=replace(policy.cell, imports=tuple(options.imports)))
-            export_onnx(policy, options.onnx.absolute())
-            print(options.onnx)
-        if options.out is None:
-            return 0
-        exported = export_cell(
-            options.source,
-            options.out.absolute(),
-            checkpoint=options.checkpoint,
-            imports=options.imports,
-            episodes=options.episodes,
-            seed=options.seed,
-            licence=options.licence,
-            film=not options.no_video,
-        )
-    except UserError as error:
-        return complain(error, 2)
-    score = exported.evaluation
-    print(
-        f"{options.out}: mean return {score.mean:.2f} in {counted(len(score.returns), 'episode')}"
+    begin(options.imports)
+    if options.onnx is not None:
+        policy = SavedPolicy.load(options.source, options.checkpoint, options.imports)
+        export_onnx(policy, options.onnx.absolute())
+        print(options.onnx)
+    if options.out is None:
+        return 0
+    score, fault = export_cell(
+        options.source,
+        options.out.absolute(),
+        checkpoint=options.checkpoint,
+        imports=options.imports,
+        episodes=options.episodes,
+        seed=options.seed,
+        licence=options.licence,
+        film=not options.no_video,
     )
-    if exported.fault is not None:
-        return complain(f"no video: {exported.fault}", 1)
-    return 0
+    episodes = counted(len(score.returns), "episode")
+    print(f"{options.out}: mean return {score.mean:.2f} in {episodes}")
+    return 0 if fault is None else complain(f"no video: {fault}", 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,16 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write the scores of an experiment's finished runs as rliable and marl-eval read them",
     )
-    parser.add_argument("--episodes", type=positive, default=20, metavar="N", help="default: 20")
-    parser.add_argument(
-        "--checkpoint",
-        choices=CHECKPOINT_NAMES,
-        default="best",
-        help="the one of the highest smoothed return in training, or the last; default: best",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the evaluation; default: 0"
-    )
+    add_policy_options(parser)
     parser.add_argument(
         "--licence",
         type=_licence,
@@ -116,7 +92,6 @@ def _parser() -> argparse.ArgumentParser:
         help="of the weights, such as MIT, Apache-2.0 or CC-BY-4.0; default: MIT",
     )
     parser.add_argument("--no-video", action="store_true", help="without a video")
-    add_import_option(parser)
     return parser
 
 

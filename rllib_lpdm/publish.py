@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from rllib_lpdm.cli import complain, end, program
+from rllib_lpdm.cli import command, end, program
 from rllib_lpdm.results.published import publish
 from rllib_lpdm.results.storage import results_folder
-from rllib_lpdm.schema.messages import counted, one_line
+from rllib_lpdm.schema.messages import counted
 
 
+@command(OSError, ValueError)
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -21,10 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         "published", type=Path, metavar="PUBLISHED_DIR", help="new, or what the cells are added to"
     )
     options = parser.parse_args(arguments)
-    try:
-        added, cells = publish(results_folder(options.results), options.published)
-    except (OSError, ValueError) as error:
-        return complain(one_line(error, 300), 2)
+    added, cells = publish(results_folder(options.results), options.published)
     print(f"{counted(added, 'cell')} added, {cells} in {options.published}")
     return 0
 

@@ -13,7 +13,7 @@ from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.output import write
 from rllib_lpdm.analysis.published_distances import distances, distances_text
 from rllib_lpdm.analysis.summary import analyse
-from rllib_lpdm.cli import complain, end, program
+from rllib_lpdm.cli import command, end, program
 from rllib_lpdm.results.layout import REPORT_FOLDER
 from rllib_lpdm.results.paper import read_table
 from rllib_lpdm.results.storage import given_folder, is_remote
@@ -23,6 +23,7 @@ from rllib_lpdm.schema.search_section import FLOORS
 SHOWN = 10  # notes on the terminal; the page has all
 
 
+@command(OSError)
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -30,12 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 where a report was written, even if parts had to be left out of it; 2 where none could be.
     """
     options = _parser().parse_args(arguments)
-    try:
-        return _distances(options) if options.distances else _report(options)
-    except UserError as error:
-        return complain(error, 2)
-    except OSError as error:
-        return complain(f"{' '.join(options.results)} cannot be read ({error.strerror})", 2)
+    return _distances(options) if options.distances else _report(options)
 
 
 def _report(options: argparse.Namespace) -> int:

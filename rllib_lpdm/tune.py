@@ -1,17 +1,16 @@
 """``python -m rllib_lpdm.tune FILE``: trains every cell of an experiment file."""
 
 import argparse
-import logging
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from rllib_lpdm.analysis.cells import read_results
 from rllib_lpdm.analysis.tables import score_table
-from rllib_lpdm.cli import add_import_option, complain, end, positive, program
-from rllib_lpdm.grid.cell import quiet_environments
+from rllib_lpdm.cli import add_import_option, begin, command, complain, end, positive, program
 from rllib_lpdm.grid.estimate import plan
 from rllib_lpdm.grid.folder import Begun, existing_runs
 from rllib_lpdm.grid.preflight import (
@@ -32,6 +31,7 @@ from rllib_lpdm.schema.loading import load_experiment
 from rllib_lpdm.schema.messages import UserError, counted, listed, one_line
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -39,13 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 where a cell failed or the disk was full; 2 where nothing could start; 128 and the
         signal's number where one ended it.
     """
-    options = _parser().parse_args(arguments)
+    return resumable("tune", _parser().parse_args(arguments), _tune)
+
+
+def resumable(name: str, options: argparse.Namespace, run: Callable[..., int]) -> int:
+    """Runs a command with its options; where Ctrl-C ends it, prints how to go on."""
     try:
-        return _tune(options)
-    except UserError as error:
-        return complain(error, 2)
+        return run(options)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; to go on:\n  {resume_line('tune', options)}", file=sys.stderr)
+        print(f"\ninterrupted; to go on:\n  {resume_line(name, options)}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -64,8 +66,7 @@ def _tune(options: argparse.Namespace) -> int:
         places = " and ".join(map(str, options.without))
         print(f"nothing to run: every cell of {options.file} is in {places}")
         return 0
-    quiet_environments()
-    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib's advice to developers of RLlib
+    begin()
     check_environments(experiment.environments)
     folder = results_folder(options.output) / experiment.name
     replaces = experiment.throwaway and not options.resume and Plan.read(folder).throwaway

@@ -1,13 +1,12 @@
-"""``python -m rllib_lpdm.verify CELL_OR_FOLDER``: recorded cells again, compared bit for bit."""
+"""``python -m rllib_lpdm.verify CELL_OR_FOLDER``: trains recorded cells again and compares bits."""
 
 import argparse
 import sys
 
-from rllib_lpdm.cli import add_import_option, complain, end, positive, program
-from rllib_lpdm.policies.command import begin
+from rllib_lpdm.cli import add_import_option, begin, command, complain, end, positive, program
 from rllib_lpdm.policies.rerun import (
     TOLERANCE,
-    Again,
+    RecordedCell,
     Verification,
     ray_for,
     recorded_cells,
@@ -16,72 +15,59 @@ from rllib_lpdm.results.storage import given_folder
 from rllib_lpdm.schema.messages import UserError, counted, one_line
 
 
+@command(OSError)
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
         0 where every cell is the same, or near enough where versions or processor differ; 1 where
-        one is not, or could not be trained again; 2 where there is nothing to verify.
+        a cell differs or cannot be trained again; 2 where there is nothing to verify.
     """
     options = _parser().parse_args(arguments)
-    try:
-        begin(options.imports)
-        recorded, faults = recorded_cells(given_folder(options.folder))
-    except UserError as error:
-        return complain(error, 2)
-    except OSError as error:
-        return complain(f"{options.folder} cannot be read ({one_line(error)})", 2)
-    failed = len(faults)
-    for fault in faults.values():
+    begin(options.imports)
+    cells, faults = recorded_cells(
+        given_folder(options.folder), options.iterations, options.imports
+    )
+    for fault in faults:
         complain(fault, 1)
-    cells: list[Again] = []
-    for one in recorded:
-        try:
-            cells.append(Again.of(one, options.iterations, options.imports))
-        except UserError as error:
-            failed += 1
-            complain(error, 1)
     if not cells:
         return 1
-    done: list[Verification] = []
-    try:
-        with ray_for(cells):
-            for again in cells:
-                try:
-                    done.append(_verified(again, options.tolerance))
-                except UserError as error:
-                    failed += 1
-                    complain(error, 1)
-    except UserError as error:
-        return complain(error, 2)
+    failed, done = len(faults), []
+    with ray_for(cells):
+        for cell in cells:
+            try:
+                done.append(_verified(cell))
+            except UserError as error:
+                failed += 1
+                complain(error, 1)
+            else:
+                print("\n".join(_lines(done[-1], options.tolerance)), flush=True)
+    count = len(done) + failed
     bad = failed + sum(not verification.holds(options.tolerance) for verification in done)
-    if len(done) + failed > 1:
+    if count > 1:
         identical = sum(verification.difference is None for verification in done)
-        near = len(done) + failed - identical - bad
+        near = count - identical - bad
         print(
-            f"{len(done) + failed} cells: {identical} identical"
+            f"{count} cells: {identical} identical"
             + (f", {near} within the tolerance" if near else "")
             + (f", {bad} not" if bad else "")
         )
     return 1 if bad else 0
 
 
-def _verified(again: Again, tolerance: float) -> Verification:
-    """Trains a cell again and prints what came of it."""
-    name, count = again.run.cell, again.cell.settings.iterations
-    live = sys.stderr.isatty()
+def _verified(recorded: RecordedCell) -> Verification:
+    """Trains a cell again; a terminal shows how far it is."""
+    if not sys.stderr.isatty():
+        return recorded.verify()
+    name, count = recorded.run.cell, recorded.cell.settings.iterations
 
     def tell(rows: int) -> None:
-        if live:
-            print(f"\r{name}: row {rows} of {count}", end="", file=sys.stderr, flush=True)
+        print(f"\r{name}: row {rows} of {count}", end="", file=sys.stderr, flush=True)
 
     try:
-        verification = again.verify(tell)
+        return recorded.verify(tell)
     finally:
-        if live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    print("\n".join(_lines(verification, tolerance)), flush=True)
-    return verification
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _lines(done: Verification, tolerance: float) -> list[str]:
@@ -129,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_share,
         default=TOLERANCE,
         metavar="SHARE",
-        help="where versions or processor differ: how far smoothed scores may be apart, as a share "
+        help="largest difference of smoothed scores where versions or processor differ, as a share "
         f"of the range of the recorded ones; default: {TOLERANCE}",
     )
     add_import_option(parser)

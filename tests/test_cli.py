@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rllib_lpdm import cli
+from rllib_lpdm.schema.messages import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,3 +77,17 @@ def test_help_and_version_come_at_once_without_ray_and_torch():
 def test_an_error_is_said_without_control_characters_and_not_at_length(error, said, capsys):
     assert cli.complain(error, 2) == 2
     assert capsys.readouterr().err == said
+
+
+def test_a_user_error_of_a_command_is_said_and_has_status_2(capsys):
+    def fails(error):
+        raise error
+
+    guarded = cli.command(OSError)(fails)
+    assert guarded(UserError("a.yaml: one\nb.yaml: two")) == 2
+    assert guarded(FileNotFoundError("no\nfile")) == 2
+    assert capsys.readouterr().err == "error: a.yaml: one\nb.yaml: two\nerror: no file\n"
+    with pytest.raises(KeyError):
+        guarded(KeyError("a fault of the program"))
+    with pytest.raises(FileNotFoundError):
+        cli.command()(fails)(FileNotFoundError())

@@ -12,7 +12,7 @@ import pytest
 from rllib_lpdm import report
 from rllib_lpdm.analysis.summary import analyse
 from rllib_lpdm.analysis.tables import claims_markdown, markdown
-from rllib_lpdm.policies.rerun import Again, ray_for, recorded_cells
+from rllib_lpdm.policies.rerun import ray_for, recorded_cells
 from rllib_lpdm.results.published import read_published, read_runs
 from rllib_lpdm.schema.experiment import own_settings
 from rllib_lpdm.schema.loading import load_experiment
@@ -269,12 +269,11 @@ def test_on_ant_the_pairs_of_runs_are_won_as_the_documentation_says():
 
 
 def test_a_published_cell_trained_again_has_the_published_rows():
-    recorded, faults = recorded_cells(GRID)
+    recorded, faults = recorded_cells(GRID, 100)
     assert not faults
     (cell,) = (one for one in recorded if one.run.cell == "CartPole-v1_reinforce_lpdm_s0")
-    again = Again.of(cell, 100)
-    with ray_for([again]):
-        verification = again.verify()
+    with ray_for([cell]):
+        verification = cell.verify()
     assert verification.rows == 100
     assert verification.holds()
     if not verification.changed:

@@ -1,1 +1,1 @@
-"""A trained cell as a policy: loaded, evaluated, filmed, exported and trained again."""
+"""Loads, evaluates, films, exports and verifies trained cells."""

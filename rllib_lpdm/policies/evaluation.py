@@ -1,5 +1,6 @@
-"""A trained policy from its cell's folder alone: its returns, and a video of it."""
+"""Evaluates and films a trained policy from its cell's folder alone."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from rllib_lpdm.algorithms.episodes import Episode
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.grid.cell import algorithm_config
 from rllib_lpdm.grid.provenance import provenance
-from rllib_lpdm.policies.saved import CheckpointName, SavedWeights
+from rllib_lpdm.policies.saved import CheckpointName, SavedWeights, differences
 from rllib_lpdm.policies.video import Filmed, frame_rate, gl_setting, headless, video
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.schema.messages import UserError, one_line, shown
 
-COMPARED = ("gymnasium", "mujoco", "numpy", "torch")  # what the numbers depend on
+COMPARED = ("gymnasium", "mujoco", "numpy", "torch")  # packages that can change returns
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Evaluation:
     """Episodes of a trained policy that takes its most probable actions.
 
     Attributes:
-        policy: what was evaluated.
-        seed: of the evaluation; the same seed begins the same episodes.
+        policy: the policy.
+        seed: the evaluation's seed; the same seed begins the same episodes.
         returns: (episodes,) float64 sums of the environment's rewards, not discounted.
         lengths: (episodes,) int64 environment steps.
     """
@@ -49,7 +50,7 @@ class Evaluation:
         return float(self.returns.std(ddof=1)) if len(self.returns) > 1 else None
 
     def to_json(self) -> dict[str, Any]:
-        """What ``--json`` writes."""
+        """Returns the content of the file that ``--json`` writes."""
         cell = self.policy.cell
         return {
             "cell": cell.name,
@@ -72,8 +73,14 @@ class Evaluation:
         }
 
 
+def json_text(content: object) -> str:
+    """Returns strict JSON, in which a number that is not finite is null."""
+    strict = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    return json.dumps(strict, indent=2) + "\n"
+
+
 class SavedPolicy(SavedWeights):
-    """A policy as a checkpoint holds it, which can act."""
+    """A policy that acts with the weights of a checkpoint."""
 
     def evaluate(self, episodes: int = 20, seed: int = 0) -> Evaluation:
         """Plays whole episodes; arguments and errors as for :func:`evaluate`."""
@@ -92,16 +99,11 @@ class SavedPolicy(SavedWeights):
         """Plays the first episode of :meth:`evaluate` again and writes a video of it.
 
         An MP4 has a frame for the start and one for every step. A GIF has at most 50 frames a
-        second of the environment's time, so every second or third of them where there are more.
-        Grey frames, floats and channels first are converted, and all frames get the first one's
-        size.
+        second of the environment's time. All frames get the first one's size.
 
         Args:
-            file: where to; ends in ``.mp4`` or ``.gif``. It appears when it is whole.
-            seed: of the evaluation.
-
-        Returns:
-            The episode.
+            file: the video, which ends in ``.mp4`` or ``.gif``. It appears when it is whole.
+            seed: the evaluation's seed.
 
         Raises:
             UserError: the environment cannot be drawn here, there is no encoder, or the file
@@ -117,17 +119,13 @@ class SavedPolicy(SavedWeights):
         return episode
 
     def changed_versions(self) -> list[str]:
-        """Packages, with both versions, that are not those of the training."""
-        now = provenance()["versions"]
-        return [
-            f"{name} {shown(self.versions[name])} then, {shown(now[name])} now"
-            for name in COMPARED
-            if name in self.versions and self.versions[name] != now[name]
-        ]
+        """Returns packages whose versions have changed since the training, with both versions."""
+        then, now = self.versions, provenance()["versions"]
+        return differences({name: (then[name], now[name]) for name in COMPARED if name in then})
 
     @contextmanager
     def runner(self, seed: int, **env_config: Any) -> Iterator[EpisodeRunner]:
-        """A runner that acts with these weights."""
+        """Yields a runner that acts with these weights."""
         if not 0 <= seed < 2**32:
             raise UserError(f"seed={seed}: must be at least 0 and below 2**32")
         config = algorithm_config(self.cell).env_runners(num_env_runners=0).debugging(seed=seed)
@@ -173,17 +171,17 @@ def evaluate(
 ) -> Evaluation:
     """Plays episodes with a cell's trained policy, which takes its most probable actions.
 
-    Ray is not started, and the folder may have been moved or copied, or may still be trained.
+    It does not start Ray. The folder may have been moved, or its cell may still be trained.
 
     Args:
         folder: the cell's folder.
-        episodes: how many, at least 1.
+        episodes: number of episodes, at least 1.
         checkpoint: "best", of the highest smoothed return in training, or "last".
-        seed: 0 <= seed < 2**32; episode k starts the same for the same seed, whatever the policy
-            and however many episodes are played.
+        seed: 0 <= seed < 2**32; episode k starts the same for the same seed, with any policy and
+            any number of episodes.
 
     Raises:
-        UserError: the folder is none of a cell, has no checkpoint yet or is damaged; its
+        UserError: the folder is not a cell's, has no checkpoint yet or is damaged; its
             environment is not registered or cannot be made here.
     """
     return SavedPolicy.load(folder, checkpoint).evaluate(episodes, seed)

@@ -10,7 +10,7 @@ import numpy as np
 from rllib_lpdm.schema.environments import EnvironmentMaker
 from rllib_lpdm.schema.messages import UserError
 
-# As a line of numpy has them: z -> y, and x -> x.
+# Lines of numpy: z -> y, and x -> x.
 ACTIVATIONS = {
     "tanh": "np.tanh(z)",
     "relu": "np.maximum(z, 0)",
@@ -80,15 +80,14 @@ def convolution(name, x, stride):
 
 @dataclass(frozen=True)
 class Network:
-    """What acts, by the names of its parameters.
+    """The structure of the network that acts, with the names of its parameters.
 
     Attributes:
-        strides: of the convolutions that come first.
-        layers: number of hidden layers, convolutions too.
-        activation: its name.
-        black_box: what stands between hidden layers, by name.
-        heads: by hidden layer, counted from 1, the policy head over its outputs; acts by their
-            mean. Layer 0 is the input.
+        strides: strides of the convolutions, which come first.
+        layers: number of hidden layers, with the convolutions.
+        activation: the activation's name.
+        black_box: the name of the black box between hidden layers, or None.
+        heads: the policy heads by hidden layer, from 1; layer 0 is the input. Their mean acts.
     """
 
     strides: Sequence[int]
@@ -98,7 +97,7 @@ class Network:
     heads: Mapping[int, str]
 
     def lines(self) -> list[str]:
-        """The body of ``outputs``, which has its inputs in x."""
+        """Returns the body of the script's ``outputs``, whose inputs are in x."""
         lines: list[str] = []
         outputs: list[str] = []
         for number in range(self.layers + 1):
@@ -110,7 +109,7 @@ class Network:
                 lines.append(f"x = activation(convolution({name}, x, stride={stride}))")
             if number in self.heads:
                 outputs.append(f'linear("{self.heads[number]}", x)')
-                if number < self.layers:  # of several, whose mean acts
+                if number < self.layers:  # x changes before the mean is taken
                     lines.append(f"output_{number} = {outputs[-1]}")
                     outputs[-1] = f"output_{number}"
             if 0 < number < self.layers and self.black_box is not None:
@@ -120,15 +119,10 @@ class Network:
 
 
 def script(network: Network, env: gym.Env, maker: EnvironmentMaker) -> str:
-    """The script's text: every value in it that comes of a file is written as a literal.
-
-    Args:
-        network: what acts.
-        env: the environment that it acts in.
-        maker: how that is made.
+    """Returns the script's text, in which every value from a file is a literal.
 
     Raises:
-        UserError: the network has an activation that numpy has no line for here.
+        UserError: no line of numpy is known for the activation.
     """
     if network.activation not in ACTIVATIONS:
         raise UserError(f"play.py has no line for the activation {network.activation!r}")

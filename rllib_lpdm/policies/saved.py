@@ -1,11 +1,12 @@
-"""What a cell's folder holds of a trained policy, read as data.
+"""Reads a trained policy from its cell's folder, which may come from anyone.
 
-A folder may come from anyone: JSON, CSV and arrays without Python objects are read. Nothing is
-unpickled, and no module that a file names is imported.
+It reads JSON, CSV and arrays without Python objects. It unpickles nothing, and imports no module
+that a file names.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -42,37 +43,26 @@ CHECKPOINT_NAMES: tuple[CheckpointName, ...] = get_args(CheckpointName)
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """A policy as a checkpoint holds it.
-
-    Attributes:
-        cell: what was trained.
-        status: of the run: running, finished or failed.
-        versions: of the packages that trained it.
-        checkpoint: how the checkpoint was chosen.
-        iteration: the paper's iterations that had been trained.
-        source: the file of the weights.
-        weights: the module's parameters by name.
-    """
+    """The weights of a checkpoint by parameter, and their origin."""
 
     cell: Cell
-    status: str
-    versions: dict[str, Any]
+    status: str  # of the run: running, finished or failed
+    versions: dict[str, Any]  # of the packages that trained the cell
     checkpoint: CheckpointName
-    iteration: int
+    iteration: int  # the paper's, counted from 1
     source: Path
     weights: dict[str, Array]
 
     @classmethod
-    def load(cls, folder: str | Path, checkpoint: CheckpointName = "best") -> Self:
-        """Reads a cell's folder, which may have been moved or copied, or may still be trained.
+    def load(
+        cls,
+        folder: str | Path,
+        checkpoint: CheckpointName = "best",
+        imports: Sequence[str] = (),
+    ) -> Self:
+        """Reads a cell's folder; arguments and errors as for :func:`evaluation.evaluate`.
 
-        Args:
-            folder: the cell's.
-            checkpoint: "best", of the highest smoothed return in training, or "last".
-
-        Raises:
-            UserError: the folder is none of a cell, has no checkpoint yet or is damaged; its
-                environment is not registered.
+        Workers import the modules `imports`, which register the environment.
         """
         if checkpoint not in CHECKPOINT_NAMES:
             raise UserError(unknown_name(str(checkpoint), CHECKPOINT_NAMES, "checkpoint"))
@@ -80,7 +70,9 @@ class SavedWeights:
             raise UserError(f"{folder}: copy the cell's folder to this machine first")
         folder = Path(folder)
         try:
-            run = _read_record(folder)
+            run = read_record(folder)
+            if run is None:
+                raise UserError(_not_a_cell(folder))
             while True:
                 iteration, source = _choose(folder, checkpoint, run.status)
                 try:
@@ -91,7 +83,7 @@ class SavedWeights:
                         raise UserError(
                             f"{source} is missing: the checkpoint is incomplete"
                         ) from None
-            cell = recorded_cell(run, folder / RUN_FILE)
+            cell = replace(recorded_cell(run, folder / RUN_FILE), imports=tuple(imports))
         except UserError:
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -99,57 +91,66 @@ class SavedWeights:
         return cls(cell, run.status, run.versions, checkpoint, iteration, source, weights)
 
 
-def _read_record(folder: Path) -> RunRecord:
-    if not folder.is_dir():
-        raise UserError(no_folder(folder))
+def read_record(folder: Path) -> RunRecord | None:
+    """Returns the record in a cell's folder; None where the folder has none.
+
+    Raises:
+        UserError: the record is damaged or cannot be read.
+    """
     try:
-        run = RunRecord.read(folder)
+        return RunRecord.read(folder)
     except RecordError as error:
         raise UserError(f"{folder / RUN_FILE} is damaged: {error.fault}") from None
-    if run is None:
-        cells = cell_folders(folder)
-        if not cells:
-            raise UserError(f"{folder} is not a cell's folder: it has no {RUN_FILE}")
-        raise UserError(
-            f"{folder} is an experiment's folder; name a cell in it, such as "
-            f"{', '.join(map(str, cells[:3]))}"
-        )
-    return run
+    except OSError as error:
+        raise UserError(f"{folder / RUN_FILE} cannot be read: {one_line(error)}") from None
+
+
+def _not_a_cell(folder: Path) -> str:
+    if not folder.is_dir():
+        return no_folder(folder)
+    cells = cell_folders(folder)
+    if not cells:
+        return f"{folder} is not a cell's folder: it has no {RUN_FILE}"
+    names = ", ".join(map(str, cells[:3]))
+    return f"{folder} is an experiment's folder; name a cell in it, such as {names}"
+
+
+def differences(pairs: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """Returns the names whose two values differ, each with its value then and now."""
+    return [
+        f"{name} {shown(then)} then, {shown(now)} now"
+        for name, (then, now) in pairs.items()
+        if then != now
+    ]
 
 
 def recorded_cell(run: RunRecord, file: Path) -> Cell:
-    """The cell that a record describes.
-
-    Args:
-        run: the record.
-        file: where it stands, for messages.
+    """Returns the cell that a record describes; messages name the record's file.
 
     Raises:
-        UserError: names what is not known here: an environment that is not registered, or a
-            setting of another version.
+        UserError: the environment, algorithm or method is not registered, or a setting is of
+            another version.
     """
-    for kind, name, known in (
-        ("algorithm", run.algorithm, ALGORITHMS),
-        ("method", run.method, METHODS),
-    ):
-        if name not in known:
-            raise UserError(f"{file}: {unknown_name(name, known, kind)}")
+    if run.algorithm not in ALGORITHMS:
+        raise UserError(f"{file}: {unknown_name(run.algorithm, ALGORITHMS, 'algorithm')}")
+    if run.method not in METHODS:
+        raise UserError(f"{file}: {unknown_name(run.method, METHODS, 'method')}")
     spec = None
     if run.environment_spec is not None:
         spec = _validated(EnvironmentSpec, run.environment_spec, f"{file}: environment_spec")
     environment = spec.id if spec else run.environment
     if environment not in gym.registry:  # gymnasium would import a module before a colon
         raise UserError(f"{file}: {unknown_environment(environment)}")
-    unknown = [name for name in run.settings if name not in every_setting().model_fields]
+    unknown = run.settings.keys() - every_setting().model_fields.keys()
     if unknown:
         raise UserError(
-            f"{file}: settings: unknown setting {shown(unknown[0])}; the cell was trained with "
+            f"{file}: settings: unknown setting {shown(min(unknown))}; the cell was trained with "
             f"rllib-lpdm {shown(run.versions.get('rllib-lpdm'))}, this is "
             f"{provenance()['versions']['rllib-lpdm']}"
         )
     settings = _validated(every_setting(), run.settings, f"{file}: settings")
-    of_run = (run.environment, run.algorithm, run.method, run.seed, settings, run.variant)
-    return Cell(*of_run, environment_spec=spec)
+    kind = run.environment, run.algorithm, run.method
+    return Cell(*kind, run.seed, settings, run.variant, environment_spec=spec)
 
 
 def _validated(model: type[Any], content: dict[str, Any], place: str) -> Any:
@@ -160,37 +161,29 @@ def _validated(model: type[Any], content: dict[str, Any], place: str) -> Any:
 
 
 def _choose(folder: Path, checkpoint: CheckpointName, status: str) -> tuple[int, Path]:
-    """The checkpoint's iteration and the file of its weights."""
+    """Returns the iteration of a checkpoint, and the file of its weights."""
     found = checkpoints(folder)
     if not found:
         raise UserError(f"{folder} has no checkpoint yet; the run's status is {status}")
     iteration = max(found)
     if checkpoint == "best":
-        file = folder / ITERATIONS_FILE
-        returns = _returns(file) if file.exists() else []
+        file, way_out = folder / ITERATIONS_FILE, "the best is not known; use --checkpoint last"
+        try:
+            columns = read_columns(read_file(file)) if file.exists() else None
+        except ValueError:
+            raise UserError(f"{file} is damaged, so {way_out}") from None
+        returns = columns[RETURN].tolist() if columns else []  # of whole rows
         if len(returns) < iteration:
             raise UserError(
                 f"{file} has {counted(len(returns), 'whole row')}, the last checkpoint "
-                f"{iteration}, so the best is not known; --checkpoint last does without"
+                f"{iteration}, so {way_out}"
             )
         iteration = best_iteration(returns, found)
     return iteration, found[iteration] / WEIGHTS_FILE
 
 
-def _returns(file: Path) -> list[float]:
-    """Mean episode return of every iteration; a row that is being written is left out."""
-    try:
-        columns = read_columns(read_file(file))
-    except ValueError:
-        raise UserError(
-            f"{file} is damaged, so the best checkpoint is not known; --checkpoint last does "
-            "without"
-        ) from None
-    return columns[RETURN].tolist() if columns else []
-
-
 def _read_weights(file: Path) -> dict[str, Array]:
-    """The arrays of an archive, none of which may need unpickling."""
+    """Reads the arrays of an archive, none of which may need unpickling."""
     try:
         weights = read_arrays(file)
     except ValueError as error:

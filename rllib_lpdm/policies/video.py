@@ -1,4 +1,4 @@
-"""Videos of an environment, also on machines without a display."""
+"""Writes videos of an environment, also on machines without a display."""
 
 import contextlib
 import functools
@@ -31,10 +31,7 @@ GL_TIMEOUT = 60  # seconds
 
 
 class Filmed(gym.Wrapper):
-    """Hands on a picture of every state that the environment comes to.
-
-    All pictures have the first one's size.
-    """
+    """Hands on a picture of every state of the environment, in the size of the first picture."""
 
     def __init__(self, env: gym.Env, add: Callable[[Array], None]) -> None:
         super().__init__(env)
@@ -63,8 +60,6 @@ class Filmed(gym.Wrapper):
             else:
                 way_out = ""
             raise UserError(f"{name} cannot be drawn: {one_line(error)}{way_out}") from error
-        if not isinstance(frame, np.ndarray):
-            raise UserError(f"{name} cannot be drawn: it has no render mode rgb_array")
         try:
             whole = picture(frame)
         except ValueError as error:
@@ -77,8 +72,8 @@ class Filmed(gym.Wrapper):
         self._add(whole[rows[:, None], columns])
 
 
-def picture(frame: Array) -> Array:
-    """A frame in the form that every encoder takes.
+def picture(frame: Any) -> Array:
+    """Converts a frame into the form that every encoder takes.
 
     Args:
         frame: (height, width), or with 1, 3 or 4 channels, last or first; truth values, numbers
@@ -88,8 +83,10 @@ def picture(frame: Array) -> Array:
         (height, width, 3) uint8, without transparency.
 
     Raises:
-        ValueError: the frame is none of these.
+        ValueError: the frame has another form.
     """
+    if not isinstance(frame, np.ndarray):
+        raise ValueError("it has no render mode rgb_array")
     shape, kind = frame.shape, frame.dtype.kind
     if frame.ndim == 2:
         frame = frame[:, :, None]
@@ -108,20 +105,20 @@ def picture(frame: Array) -> Array:
 
 
 def frame_rate(env: gym.Env) -> float:
-    """Frames a second as an environment names them, or the usual number."""
+    """Returns the frames a second that an environment names, or the usual number."""
     rate = env.metadata.get("render_fps")
     return rate if isinstance(rate, int | float) and RATES[0] <= rate <= RATES[1] else DEFAULT_RATE
 
 
 def gl_setting() -> str:
-    """A hint at what the user has told MuJoCo to draw with."""
+    """Returns a hint at the user's setting of MuJoCo's renderer."""
     chosen = os.environ.get("MUJOCO_GL")
     return f" (MUJOCO_GL={chosen} is set; is its library installed?)" if chosen else ""
 
 
 @contextlib.contextmanager
 def headless(env: gym.Env) -> Iterator[None]:
-    """Lets an environment draw where there is no display; what the user has set stays."""
+    """Lets an environment draw where there is no display; the user's own settings stay."""
     settings = {"PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
         settings |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
@@ -144,7 +141,7 @@ def headless(env: gym.Env) -> Iterator[None]:
 
 @contextlib.contextmanager
 def video(file: Path, rate: float) -> Iterator[Callable[[Array], None]]:
-    """A function that adds a frame to a video, which appears under its name when it is whole."""
+    """Yields a function that adds a frame to a video; the file appears when it is whole."""
     suffix = file.suffix.lower()
     if suffix not in VIDEO_SUFFIXES:
         raise UserError(f"{file}: a video ends in {' or '.join(VIDEO_SUFFIXES)}")
@@ -195,15 +192,20 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 def has_mp4_encoder() -> bool:
-    """Whether MP4 files can be written; GIF files always can."""
+    """Tells whether MP4 files can be written; GIF files always can."""
     return importlib.util.find_spec("imageio_ffmpeg") is not None
+
+
+def video_name() -> str:
+    """Returns a name for a video in the better format that can be written here."""
+    return "video.mp4" if has_mp4_encoder() else "video.gif"
 
 
 @functools.cache
 def headless_gl() -> str | None:
-    """What MuJoCo can draw with where there is no display: "egl", "osmesa" or None.
+    """Returns MuJoCo's renderer for machines without a display: "egl", "osmesa" or None.
 
-    Each is tried in a process of its own, because PyOpenGL keeps to the first that it has met.
+    Each is tried in a new process, because PyOpenGL keeps to the first that it has met.
     """
     for backend in ("egl", "osmesa"):
         program = f"from mujoco.{backend} import GLContext; GLContext(8, 8).make_current()"

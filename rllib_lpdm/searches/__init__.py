@@ -1,1 +1,1 @@
-"""An experiment file's ``search``: settings found with equal budgets, by generations of cells."""
+"""Searches settings with equal budgets for all methods, by generations of cells."""

@@ -1,4 +1,4 @@
-"""Which configuration is best: scores of seeds in, a ranking and a winner out."""
+"""Ranks configurations by the scores of their seeds, and chooses the winner."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,15 +10,15 @@ from rllib_lpdm.results.paper import distance
 from rllib_lpdm.results.scores import Floats, Measures, seed_scores
 from rllib_lpdm.schema.search_section import Calibration, LowerBound
 
-LOW, HIGH = 5, 95  # percentiles that scores of several environments are put between
+LOW, HIGH = 5, 95  # percentiles that become 0 and 1 where there are several environments
 
 
 class Ranked(NamedTuple):
-    """The configurations of a study by a criterion.
+    """Scores of configurations.
 
     Attributes:
         scores: (configurations,), more is better; nan for all where no cell has a score.
-        noise: standard error of the difference of two of them, 0 with a single seed.
+        noise: standard error of the difference of two scores, 0 with a single seed.
     """
 
     scores: Floats
@@ -30,20 +30,20 @@ def calibrated(
     criterion: Calibration,
     targets: Sequence[tuple[Measures, float] | None],
 ) -> Ranked:
-    """Scores of configurations by their distance from published numbers: minus its mean.
+    """Scores configurations by their mean distance from published numbers, with a minus sign.
 
-    The mean is over kinds and columns. In a kind of which a cell failed, a configuration is as far
-    as the furthest of all. The noise comes from the jackknife over seeds, which all share.
+    The mean is over kinds and columns. A failed cell gives its configuration, in its kind, the
+    largest distance of all. The noise comes from the jackknife over the seeds that all share.
 
     Args:
-        curves: of each configuration and kind the returns of its seeds; None of a failed cell.
-        criterion: that of the file.
-        targets: (kinds,) published numbers, with the baseline's max score; None of a kind that
+        curves: the returns of each seed, by configuration and kind; None for a failed cell.
+        criterion: the file's criterion.
+        targets: (kinds,) published numbers, with the baseline's max score; None for a kind that
             does not count.
     """
     counted = [(index, *target) for index, target in enumerate(targets) if target]
     seeds = len(curves[0][0])
-    # of all seeds, then without each
+    # the last axis: all seeds, then without each
     distances = np.full((len(curves), len(counted), 1 + seeds), np.nan)
     for row, kinds in enumerate(curves):
         for column, (index, target, level) in enumerate(counted):
@@ -72,15 +72,14 @@ def calibrated(
 
 
 def ranked(cells: Floats, criterion: str | LowerBound) -> Ranked:
-    """Scores of configurations from those of their cells.
+    """Scores configurations by the scores of their cells.
 
-    A cell that failed has the worst score of all configurations in its environment. Where a study
-    is of several environments or methods, their scores are first put between the 5th and the 95th
-    percentile of what all configurations had in each. So each weighs the same.
+    A failed cell gets the worst score of its kind. Where a study has several kinds, the 5th and the
+    95th percentile of each kind's scores become 0 and 1. So each kind weighs the same.
 
     Args:
         cells: (configurations, kinds, seeds) scores of the cells, nan where one failed.
-        criterion: that of the file.
+        criterion: the file's criterion.
     """
     failed = np.isnan(cells)
     if failed.all():
@@ -102,12 +101,12 @@ def ranked(cells: Floats, criterion: str | LowerBound) -> Ranked:
 
 
 def _noise(whole: Floats) -> float:
-    """Standard error of a difference, by a two-way analysis of variance.
+    """Returns the standard error of a difference, by a two-way analysis of variance.
 
     A seed that is easy for all configurations is no noise between them.
 
     Args:
-        whole: (configurations, seeds) scores of the configurations of which no cell failed.
+        whole: (configurations, seeds) scores of the configurations without a failed cell.
     """
     count, seeds = whole.shape
     if count < 2 or seeds < 2:
@@ -118,7 +117,7 @@ def _noise(whole: Floats) -> float:
 
 
 def best(scores: Floats, count: int) -> list[int]:
-    """The indices of the highest scores, in order; of equal ones those that come first."""
+    """Returns the indices of the highest scores, ascending; the first of equal scores count."""
     return sorted(np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:count].tolist())
 
 
@@ -126,9 +125,9 @@ class Choice(NamedTuple):
     """A winner, as indices into the configurations that were compared.
 
     Attributes:
-        best: of the highest score.
-        tied: those that are not worse by more than the noise, the best among them.
-        winner: of these the one nearest to the settings as they stand.
+        best: the index of the highest score.
+        tied: the indices of all scores within the noise of the highest.
+        winner: the tied index that is nearest to the default settings.
         margin: the winner's score less the highest other; None where there is no other.
     """
 
@@ -139,14 +138,11 @@ class Choice(NamedTuple):
 
 
 def choose(ranking: Ranked, distances: Floats) -> Choice | None:
-    """The winner; of a tie within noise the nearest to the settings as they stand.
+    """Chooses the winner; None where no configuration has a score.
 
     Args:
-        ranking: of the configurations that are compared.
-        distances: (configurations,) from the settings as they stand.
-
-    Returns:
-        None where no configuration has a score.
+        ranking: the ranking of the configurations.
+        distances: (configurations,) from the default settings.
     """
     scores, noise = ranking
     if np.isnan(scores).all():

@@ -1,8 +1,7 @@
-"""Which cells a search runs next, generation by generation, from what the cells' folders hold.
+"""Decides which cells of a search run next, from the files in the cells' folders alone.
 
-All cells of a generation end before the next begins, and what is decided between them depends on
-the cells' files alone. So a search that was killed goes on as if it had not been, and ends the same
-with any number of cells at once.
+All cells of a generation end before the next generation begins. So a search that was killed goes on
+to the same end, with any number of cells at once.
 """
 
 import math
@@ -12,60 +11,55 @@ from pathlib import Path
 
 import numpy as np
 
+from rllib_lpdm.results.iterations import RETURN, read_columns
+from rllib_lpdm.results.layout import ITERATIONS_FILE
 from rllib_lpdm.results.record import RunRecord, read_runs
+from rllib_lpdm.results.scores import Floats, end_score, finite, max_score, mean_score
+from rllib_lpdm.results.search_record import SearchedCell
+from rllib_lpdm.results.storage import read_file
 from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError
-from rllib_lpdm.schema.search_section import LowerBound, MoreSeeds
-from rllib_lpdm.searches.asking import asked
+from rllib_lpdm.schema.search_section import LowerBound
 from rllib_lpdm.searches.choice import best, calibrated, ranked
-from rllib_lpdm.searches.standing import Standing, standing
-from rllib_lpdm.searches.studies import (
-    Search,
-    Study,
-    Values,
-    configuration_name,
-    in_turn,
-)
+from rllib_lpdm.searches.proposals import Values, optuna_proposals
+from rllib_lpdm.searches.studies import Search, Study, configuration_name, kind_of
+
+SCORES = {score.__name__: score for score in (max_score, end_score, mean_score)}
 
 
 @dataclass(frozen=True)
 class Generation:
-    """Cells that run together.
-
-    Attributes:
-        title: what it is, in a line.
-        cells: of all studies; their settings say how many iterations they train for now.
-        over: whether a later one has begun, so that its failed cells are not tried again.
-    """
+    """Cells that run together; their settings say how many iterations they train for now."""
 
     title: str
     cells: Sequence[Cell]
-    over: bool
+    over: bool  # whether a later one has begun; then failed cells are not tried again
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
-    """A configuration as far as it came.
+    """A configuration in the last rung that it took part in.
 
     Attributes:
-        number, values: of it.
-        rung: the last that it took part in, from 0.
-        cells: those of that rung.
-        standings: of these, in their order.
-        score: by the criterion among those of that rung; nan where no cell has one.
+        rung: the rung's number, from 0.
+        cells: its cells in that rung.
+        results: records of the cells, in their order; empty until they have ended.
+        returns: (iterations,) mean episode returns of each cell; None where it has no score.
+        score: by the criterion, among the trials of that rung; nan where no cell has one.
     """
 
     number: int
     values: Values
     rung: int
     cells: Sequence[Cell]
-    standings: Sequence[Standing]
-    score: float
+    results: Sequence[SearchedCell] = ()
+    returns: Sequence[Floats | None] = ()
+    score: float = math.nan
 
 
 @dataclass
-class Trials:
-    """The configurations of a study, and the noise of the last rung's scores."""
+class StudyTrials:
+    """The trials of a study by number, and the noise of the last rung's scores."""
 
     study: Study
     by_number: dict[int, Trial] = field(default_factory=dict)
@@ -73,207 +67,204 @@ class Trials:
 
     @property
     def last(self) -> list[Trial]:
-        """Those that reached the last rung that any did."""
+        """The trials of the last rung that any has reached."""
         rung = max(trial.rung for trial in self.by_number.values())
-        return [trial for _, trial in sorted(self.by_number.items()) if trial.rung == rung]
+        return [trial for trial in self.by_number.values() if trial.rung == rung]
+
+    def best(self, count: int) -> dict[int, Values]:
+        """Returns the values of the best trials of the last rung by number."""
+        last = self.last
+        indices = best(np.array([trial.score for trial in last]), count)
+        return {last[index].number: last[index].values for index in indices}
 
 
-class Progression:
-    """A search in its folder.
-
-    Args:
-        search: what is searched.
-        folder: the experiment's.
-    """
+class SearchSchedule:
+    """The generations of a search in an experiment's folder."""
 
     def __init__(self, search: Search, folder: Path) -> None:
         self.search, self.folder = search, folder
-        self.trials = [Trials(study) for study in search.studies]
-        self.outdated = False  # whether what is in the folder is yet to be deleted
-
-    @property
-    def rungs(self) -> Sequence[float]:
-        halving = self.search.section.halving
-        return halving.rungs if halving else (1.0,)
+        self.studies = [StudyTrials(study) for study in search.studies]
+        self.is_outdated = False  # whether the folder's content is still to be deleted
+        halving = search.section.halving
+        self.rungs: Sequence[float] = halving.rungs if halving else (1.0,)
 
     def generations(self) -> Iterator[Generation]:
-        """The generations in turn; the next may be asked for when the cells of one have ended."""
-        if self.search.section.proposer == "optuna":
-            yield from self._asked()
+        """Yields the generations in turn; ask for the next when the cells of one have ended.
+
+        Raises:
+            UserError: a file of a cell is damaged.
+        """
+        section = self.search.section
+        if section.proposer == "optuna":
+            yield from self._proposed_by_optuna()
         else:
             yield from self._halved()
-        if more := self.search.section.more_seeds:
-            yield from self._on_more_seeds(more)
+        if more := section.more_seeds:
+            values, rung = [study.best(more.keep) for study in self.studies], len(self.rungs)
+            title = f"more seeds for the best {more.keep}"
+            yield from self._run(title, rung, values, seeds=section.all_seeds)
 
     def records(self) -> dict[str, RunRecord]:
-        """The records of all cells that have begun.
+        """Returns the records of all cells that have begun.
 
         Raises:
             UserError: one of them is damaged.
         """
-        if self.outdated or not self.folder.exists():
+        if self.is_outdated or not self.folder.exists():
             return {}
         runs, damaged = read_runs(self.folder)
         if damaged:
             raise UserError(next(iter(damaged.values())))
         return runs
 
-    # -- random and Sobol: all at once, the best of a rung going on --------------------------------
-
-    def _halved(self) -> Iterator[Generation]:
-        search, rungs = self.search, self.rungs
-        drawn = [search.drawn_of(study) for study in search.studies]
-        kept = [list(range(search.section.configurations)) for _ in search.studies]
-        for rung, share in enumerate(rungs):
-            cells = {
-                (place, number): search.cells(study, number, drawn[place][number], share)
-                for place, study in enumerate(search.studies)
-                for number in kept[place]
-            }
-            flat = [cell for members in cells.values() for cell in members]
-            title = f"rung {rung + 1} of {len(rungs)}" if len(rungs) > 1 else "all configurations"
-            yield Generation(title, in_turn(flat, search.section.seeds), self._extended(flat))
-            for place, trials in enumerate(self.trials):
-                members = {number: cells[place, number] for number in kept[place]}
-                values = {number: drawn[place][number] for number in kept[place]}
-                self._rank(trials, rung, members, values)
-                if rung + 1 < len(rungs):
-                    scores = np.array([trials.by_number[n].score for n in kept[place]])
-                    kept[place] = [kept[place][i] for i in best(scores, self.going_on(len(scores)))]
-
-    def going_on(self, count: int) -> int:
-        """How many of some configurations go on after a rung."""
+    def count_after_rung(self, count: int) -> int:
+        """Returns how many of `count` configurations go on after a rung."""
         halving = self.search.section.halving
         return max(1, math.ceil(halving.keep * count)) if halving else count
 
-    def _extended(self, cells: Sequence[Cell]) -> bool:
-        """Whether a later generation has begun: any of some cells has gone on, or more seeds."""
+    def _halved(self) -> Iterator[Generation]:
+        """Yields a generation for each rung; the best configurations go on to the next rung."""
+        search, rungs = self.search, self.rungs
+        values = [dict(enumerate(search.proposals(study))) for study in search.studies]
+        for rung, share in enumerate(rungs):
+            title = f"rung {rung + 1} of {len(rungs)}" if len(rungs) > 1 else "all configurations"
+            yield from self._run(title, rung, values, share=share)
+            kept = self.count_after_rung(len(values[0]))
+            values = [study.best(kept) for study in self.studies]
+
+    def _proposed_by_optuna(self) -> Iterator[Generation]:
+        """Yields generations of some configurations, each proposed with all that is known."""
+        section = self.search.section
+        count, size = section.configurations, section.generation
+        for first in range(0, count, size):
+            numbers = range(first, min(first + size, count))
+            runs = self.records()
+            values = [self._optuna_values(study, numbers, runs) for study in self.studies]
+            title = f"configurations {numbers[0]} to {numbers[-1]} of {count}"
+            yield from self._run(title, 0, values, later=range(numbers.stop, count))
+
+    def _optuna_values(
+        self, trials: StudyTrials, numbers: range, runs: Mapping[str, RunRecord]
+    ) -> dict[int, Values]:
+        """Returns values by number; a configuration that has begun keeps those it began with."""
+        search, study = self.search, trials.study
+        if numbers.start == 0:
+            proposals = search.proposals(study)[: len(numbers)]
+        else:
+            defaults = search.defaults(study)
+            known = [(trial.values or defaults, trial.score) for trial in trials.last]
+            proposals = optuna_proposals(search.section, study.space, known, numbers)
+        values = dict(zip(numbers, proposals, strict=True))
+        for number in filter(None, numbers):
+            begun = {
+                name: runs[cell.name].settings[name]
+                for cell in search.cells(study, number, {})
+                if cell.name in runs
+                for name, dimension in study.space.items()
+                if dimension.applies(*kind_of(cell)) and name in runs[cell.name].settings
+            }
+            if begun.keys() == study.space.keys():
+                values[number] = begun
+        return values
+
+    def _run(
+        self,
+        title: str,
+        rung: int,
+        values: Sequence[Mapping[int, Values]],
+        *,
+        share: float = 1.0,
+        later: range = range(0),
+        seeds: Sequence[int] | None = None,
+    ) -> Iterator[Generation]:
+        """Yields one generation, and scores its trials after its cells have ended.
+
+        Args:
+            title: the generation's name.
+            rung: the number of its rung.
+            values: the values of configurations by number, for each study.
+            share: share of the iterations to train for.
+            later: numbers of the configurations that begin after this generation.
+            seeds: the seeds of the last generation, where those are more.
+        """
+        trials = [
+            [
+                Trial(number, own, rung, self.search.cells(of.study, number, own, share, seeds))
+                for number, own in numbered.items()
+            ]
+            for of, numbered in zip(self.studies, values, strict=True)
+        ]
+        cells = [cell for each in trials for trial in each for cell in trial.cells]
+        order = seeds or self.search.section.seeds
+        cells.sort(key=lambda cell: order.index(cell.seed))  # every configuration has one early
+        yield Generation(title, cells, seeds is None and self._later_has_begun(cells, later))
         runs = self.records()
-        return self._has_more_seeds(runs) or any(
+        for of, new in zip(self.studies, trials, strict=True):
+            of.by_number |= {trial.number: trial for trial in new}
+            self._score(of, runs)
+
+    def _later_has_begun(self, cells: Sequence[Cell], later: range) -> bool:
+        """Tells whether a later generation than that of these cells has begun."""
+        runs, more = self.records(), self.search.section.more_seeds
+        later_names = {configuration_name(number) for number in later}
+        return any(
+            run.variant in later_names or (more is not None and run.seed in more.seeds)
+            for run in runs.values()
+        ) or any(
             (runs[cell.name].settings.get("iterations") or 0) > (cell.settings.iterations or 0)
             for cell in cells
             if cell.name in runs
         )
 
-    # -- optuna: some at a time, each time with all that is known ----------------------------------
-
-    def _asked(self) -> Iterator[Generation]:
-        search, size = self.search, self.search.section.generation
-        count = search.section.configurations
-        for first in range(0, count, size):
-            numbers = range(first, min(first + size, count))
-            runs = self.records()
-            cells: list[dict[int, list[Cell]]] = []
-            values: list[dict[int, Values]] = []
-            for trials in self.trials:
-                as_it_stands = search.defaults(trials.study)
-                known = [
-                    (trial.values or as_it_stands, trial.score)
-                    for _, trial in sorted(trials.by_number.items())
-                ]
-                new = (
-                    search.drawn_of(trials.study)[: len(numbers)]
-                    if first == 0
-                    else asked(search.section, trials.study, known, len(numbers), first)
-                )
-                values.append(
-                    {
-                        number: self._begun(trials.study, number, runs) or proposed
-                        for number, proposed in zip(numbers, new, strict=True)
-                    }
-                )
-                cells.append({n: search.cells(trials.study, n, v) for n, v in values[-1].items()})
-            flat = [cell for members in cells for each in members.values() for cell in each]
-            later = {configuration_name(n) for n in range(numbers[-1] + 1, count)}
-            title = f"configurations {numbers[0]} to {numbers[-1]} of {count}"
-            over = any(run.variant in later for run in runs.values())
-            over = over or self._has_more_seeds(runs)
-            yield Generation(title, in_turn(flat, search.section.seeds), over)
-            for trials, members, own in zip(self.trials, cells, values, strict=True):
-                done = {n: trial.cells for n, trial in trials.by_number.items()}
-                known_values = {n: trial.values for n, trial in trials.by_number.items()}
-                self._rank(trials, 0, done | members, known_values | own)
-
-    def _begun(self, study: Study, number: int, runs: Mapping[str, RunRecord]) -> Values | None:
-        """The values that a configuration's cells have begun with, None where none has."""
-        found: Values = {}
-        for cell in self.search.cells(study, number, {}):
-            run = runs.get(cell.name)
-            if run is None or number == 0:
-                continue
-            kind = (cell.environment, cell.algorithm, cell.method)
-            for name, dimension in study.space.items():
-                if dimension.applies(*kind) and name in run.settings:
-                    found[name] = run.settings[name]
-        return found if found.keys() == study.space.keys() else None
-
-    # -- the best of either, on more seeds ---------------------------------------------------------
-
-    def _on_more_seeds(self, more: MoreSeeds) -> Iterator[Generation]:
-        search, seeds = self.search, self.search.section.all_seeds
-        kept: list[list[Trial]] = []
-        for trials in self.trials:
-            scores = np.array([trial.score for trial in trials.last])
-            kept.append([trials.last[index] for index in best(scores, more.keep)])
-        cells = [
-            {
-                each.number: search.cells(t.study, each.number, each.values, 1.0, seeds)
-                for each in of
-            }
-            for t, of in zip(self.trials, kept, strict=True)
-        ]
-        flat = [cell for members in cells for each in members.values() for cell in each]
-        title = f"more seeds for the best {more.keep}"
-        yield Generation(title, in_turn(flat, seeds), over=False)
-        for trials, members, of in zip(self.trials, cells, kept, strict=True):
-            values = {each.number: each.values for each in of}
-            self._rank(trials, len(self.rungs), members, values, seeds)
-
-    def _has_more_seeds(self, runs: Mapping[str, RunRecord]) -> bool:
-        more = self.search.section.more_seeds
-        return more is not None and any(run.seed in more.seeds for run in runs.values())
-
-    # -- scores -----------------------------------------------------------------------------------
-
-    def _rank(
-        self,
-        trials: Trials,
-        rung: int,
-        cells: Mapping[int, Sequence[Cell]],
-        values: Mapping[int, Values],
-        seeds: Sequence[int] | None = None,
-    ) -> None:
-        """Scores the configurations of a rung, which have ended, against one another."""
-        runs, section = self.records(), self.search.section
+    def _score(self, trials: StudyTrials, runs: Mapping[str, RunRecord]) -> None:
+        """Scores the trials of the last rung against one another."""
+        section, kinds, compared = self.search.section, trials.study.kinds, trials.last
         calibration, criterion = section.calibration, section.criterion
         measure = criterion.lower_bound if isinstance(criterion, LowerBound) else criterion
-        if not isinstance(measure, str) or calibration:
+        if calibration or not isinstance(measure, str):
             measure = "max_score"
-        kinds, seeds = trials.study.kinds, seeds or section.seeds
-        standings: dict[int, list[Standing]] = {}
-        for number, members in cells.items():
-            standings[number] = [self._standing(cell, runs, measure) for cell in members]
+        for trial in compared:
+            results = [self._result(cell, runs.get(cell.name), measure) for cell in trial.cells]
+            trial.results, trial.returns = zip(*results, strict=True)
         if calibration:
-            curves = [
-                [[s.returns for s in row[kind :: len(kinds)]] for kind in range(len(kinds))]
-                for row in standings.values()
-            ]
+            count = len(kinds)
+            curves = [[trial.returns[k::count] for k in range(count)] for trial in compared]
             targets = [self.search.targets.get(kind) for kind in kinds]
             ranking = calibrated(curves, calibration, targets)
         else:
-            scores = np.array(
-                [[np.nan if s.score is None else s.score for s in r] for r in standings.values()]
-            )
-            by_kind = scores.reshape(len(cells), len(seeds), len(kinds)).transpose(0, 2, 1)
+            scores = np.array([[r.score for r in trial.results] for trial in compared], float)
+            by_kind = scores.reshape(len(compared), -1, len(kinds)).transpose(0, 2, 1)
             ranking = ranked(by_kind, criterion if isinstance(criterion, LowerBound) else measure)
         trials.noise = ranking.noise
-        for (number, members), score in zip(cells.items(), ranking.scores.tolist(), strict=True):
-            trials.by_number[number] = Trial(
-                number, values[number], rung, members, standings[number], score
-            )
+        for trial, score in zip(compared, ranking.scores.tolist(), strict=True):
+            trial.score = score
 
-    def _standing(self, cell: Cell, runs: Mapping[str, RunRecord], measure: str) -> Standing:
-        try:
-            return standing(self.folder, cell, runs.get(cell.name), measure)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.folder / cell.name}: {error}") from None
+    def _result(
+        self, cell: Cell, run: RunRecord | None, measure: str
+    ) -> tuple[SearchedCell, Floats | None]:
+        """Returns a cell's record, with the score of that name in ``SCORES``, and its returns."""
+        path = self.folder / cell.name / ITERATIONS_FILE
+        wanted, needed = cell.settings.iterations or 0, ("env_steps", "seconds")
+        columns: Mapping[str, Floats] | None = None
+        if run is not None and path.is_file():
+            try:
+                columns = read_columns(read_file(path), lambda name: name in needed)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path.parent}: {error}") from None
+        returns = finite(columns[RETURN][:wanted]) if columns else np.zeros(0)
+        zeros = np.zeros(len(returns))
+        steps, seconds = ((columns or {}).get(name, zeros)[:wanted] for name in needed)
+        reached = run is not None and run.iteration >= wanted == len(returns)
+        is_whole = reached and bool(np.isfinite(returns).all())
+        record = SearchedCell(
+            cell=cell.name,
+            environment=cell.environment,
+            algorithm=cell.algorithm,
+            method=cell.method,
+            seed=cell.seed,
+            iterations=len(returns),
+            score=SCORES[measure](returns) if is_whole else None,
+            env_steps=int(np.nan_to_num(steps[-1])) if len(steps) else 0,
+            cpu_hours=float(np.nansum(seconds)) / 3600,
+        )
+        return record, returns if is_whole else None

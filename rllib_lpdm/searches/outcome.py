@@ -1,4 +1,4 @@
-"""What a search found, written beside its cells: ``search.json`` and ``tuned.yaml``."""
+"""Writes the result of a search beside its cells: ``search.json`` and ``tuned.yaml``."""
 
 import math
 import os
@@ -8,125 +8,95 @@ import numpy as np
 import yaml
 
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
-from rllib_lpdm.results.search_record import Configuration, SearchedCell, SearchRecord, StudyRecord
+from rllib_lpdm.results.search_record import Configuration, SearchRecord, StudyRecord
 from rllib_lpdm.results.storage import is_remote, write_whole
 from rllib_lpdm.schema.messages import counted, figure, listed, one_line
-from rllib_lpdm.schema.search_section import Calibration, LowerBound
 from rllib_lpdm.searches.choice import Ranked, choose
-from rllib_lpdm.searches.generations import Progression, Trial, Trials
-from rllib_lpdm.searches.studies import Study, Values, configuration_name
+from rllib_lpdm.searches.generations import SearchSchedule, StudyTrials, Trial
+from rllib_lpdm.searches.proposals import Values
+from rllib_lpdm.searches.studies import Search, Study, configuration_name
 
 DEFAULT, TUNED = "reference", "tuned"  # variants of tuned.yaml
 
 
-def record_of(progression: Progression) -> SearchRecord:
-    """The record of a search whose cells have all ended."""
-    section = progression.search.section
-    studies = [
-        _study(trials, progression.search.defaults(trials.study)) for trials in progression.trials
-    ]
+def write(schedule: SearchSchedule) -> SearchRecord:
+    """Writes both files of a search whose cells have all ended into its folder.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    section = schedule.search.section
+    studies = [_study(schedule.search, trials) for trials in schedule.studies]
     cells = [c for study in studies for each in study.configurations for c in each.cells]
     criterion = section.criterion
-    return SearchRecord(
-        name=progression.search.experiment.name,
+    record = SearchRecord(
+        name=schedule.search.experiment.name,
         proposer=section.proposer,
-        criterion=(
-            criterion.model_dump() if isinstance(criterion, LowerBound | Calibration) else criterion
-        ),
+        criterion=criterion if isinstance(criterion, str) else criterion.model_dump(),
         seeds=section.all_seeds,
         space={
             name: dimension.model_dump(mode="json", exclude_none=True)
             for name, dimension in section.space.items()
         },
-        rungs=[*progression.rungs, *([1.0] if section.more_seeds else [])],
+        rungs=[*schedule.rungs, *([1.0] if section.more_seeds else [])],
         studies=studies,
         env_steps=sum(cell.env_steps for cell in cells),
         cpu_hours=math.fsum(cell.cpu_hours for cell in cells),
     )
+    text = _tuned_text(schedule, record)
+    record.write(schedule.folder)
+    write_whole(schedule.folder / TUNED_FILE, text.encode())
+    return record
 
 
-def _study(trials: Trials, defaults: Values) -> StudyRecord:
-    study = trials.study
+def _study(search: Search, trials: StudyTrials) -> StudyRecord:
+    defaults = search.defaults(trials.study)
     configurations = [
-        _configuration(study, trial, defaults) for _, trial in sorted(trials.by_number.items())
+        _configuration(trials.study, trial, defaults) for trial in trials.by_number.values()
     ]
     last = trials.last
-    distances = {each.number: each.distance for each in configurations}
-    choice = choose(
-        Ranked(np.array([trial.score for trial in last]), trials.noise),
-        np.array([distances[trial.number] for trial in last]),
-    )
-    each = dict(study.each)
-    if choice is None:  # no cell came to its end
-        return StudyRecord(
-            each=each,
-            configurations=configurations,
-            best=None,
-            noise=0.0,
-            tied=[],
-            winner=0,
-            margin=None,
-            over_default=None,
-        )
-    winner = last[choice.winner]
+    scores = np.array([trial.score for trial in last])
+    distances = np.array([configurations[trial.number].distance for trial in last])
+    choice = choose(Ranked(scores, trials.noise), distances)
     default = next((trial.score for trial in last if trial.number == 0), None)
-    return StudyRecord(
-        each=each,
-        configurations=configurations,
-        best=last[choice.best].number,
-        noise=trials.noise,
-        tied=[last[index].number for index in choice.tied],
-        winner=winner.number,
-        margin=choice.margin,
-        over_default=None if default is None else winner.score - default,
-    )
+    chosen: dict[str, Any] = {"best": None, "noise": 0.0, "tied": [], "winner": 0}
+    chosen |= {"margin": None, "over_default": None}
+    if choice is not None:  # at least one cell has a score
+        winner = last[choice.winner]
+        chosen = {
+            "best": last[choice.best].number,
+            "noise": trials.noise,
+            "tied": [last[index].number for index in choice.tied],
+            "winner": winner.number,
+            "margin": choice.margin,
+            "over_default": None if default is None else winner.score - default,
+        }
+    return StudyRecord(each=dict(trials.study.each), configurations=configurations, **chosen)
 
 
 def _configuration(study: Study, trial: Trial, defaults: Values) -> Configuration:
     values = trial.values or defaults
-    places = {
-        name: place
-        for name, value in values.items()
-        if (place := study.space[name].place(value)) is not None
-    }
     distance = 0.0
     if trial.number:
         distance = sum(
             dimension.distance(values[name], defaults[name]) if name in defaults else 1.0
             for name, dimension in study.space.items()
         ) / len(study.space)
+    places = {name: study.space[name].place(value) for name, value in values.items()}
     return Configuration(
         number=trial.number,
         name=configuration_name(trial.number),
         values=values,
-        places=places,
+        places={name: place for name, place in places.items() if place is not None},
         rung=trial.rung,
         score=None if math.isnan(trial.score) else trial.score,
         distance=distance,
-        cells=[
-            SearchedCell(
-                cell=cell.name,
-                environment=cell.environment,
-                algorithm=cell.algorithm,
-                method=cell.method,
-                seed=cell.seed,
-                iterations=stood.iterations,
-                score=stood.score,
-                env_steps=stood.env_steps,
-                cpu_hours=stood.seconds / 3600,
-            )
-            for cell, stood in zip(trial.cells, trial.standings, strict=True)
-        ],
+        cells=list(trial.results),
     )
 
 
 def sentence(study: StudyRecord, is_distance: bool = False) -> str:
-    """Says what was chosen for a study, in one line.
-
-    Args:
-        study: its record.
-        is_distance: whether scores are distances from published ones, less than 0.
-    """
+    """Returns a line about a study's winner; distances from published scores have a minus."""
     winner = configuration_name(study.winner)
     score = study.configurations[study.winner].score
     if study.best is None or score is None:
@@ -146,9 +116,9 @@ def sentence(study: StudyRecord, is_distance: bool = False) -> str:
     return line
 
 
-def tuned_text(progression: Progression, record: SearchRecord) -> str:
-    """An experiment file with the winners beside the settings as they stand, on the test seeds."""
-    experiment, folder = progression.search.experiment, progression.folder
+def _tuned_text(schedule: SearchSchedule, record: SearchRecord) -> str:
+    """Returns an experiment file that runs winners and default settings on the test seeds."""
+    experiment, folder = schedule.search.experiment, schedule.folder
     source = os.path.abspath(experiment.source)
     if not is_remote(folder):
         source = os.path.relpath(source, folder)
@@ -159,17 +129,14 @@ def tuned_text(progression: Progression, record: SearchRecord) -> str:
             if "lower_bound" in criterion
             else f"the distance from {criterion['published']}"
         )
-    configurations = progression.search.section.configurations
+    section = schedule.search.section
     head = [
         f"Settings that a search chose, as the variant {TUNED}; as they stood, as {DEFAULT}.",
-        f"Search {record.name}: {counted(configurations, 'configuration')} for each winner by "
-        f"{record.proposer}, chosen by {criterion}",
+        f"Search {record.name}: {counted(section.configurations, 'configuration')} for each winner "
+        f"by {record.proposer}, chosen by {criterion}",
         f"on seeds {', '.join(map(str, record.seeds))}, which are refused here. All of it is in "
         f"{SEARCH_FILE} beside this file.",
-        *(
-            sentence(study, progression.search.section.calibration is not None)
-            for study in record.studies
-        ),
+        *(sentence(study, section.calibration is not None) for study in record.studies),
     ]
     content: dict[str, Any] = {
         "extends": source,
@@ -188,36 +155,22 @@ def tuned_text(progression: Progression, record: SearchRecord) -> str:
     content["overrides"] = [
         {"when": {**condition, "variant": TUNED}, "set": values}
         for study in record.studies
-        for condition, values in _winners(progression, study)
+        for condition, values in _winners(schedule.search, study)
     ]
     comments = "".join(f"# {one_line(line, 600)}\n" for line in head)
     return comments + "\n" + yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 
-def _winners(progression: Progression, study: StudyRecord) -> list[tuple[dict[str, Any], Values]]:
-    """A winner's values by which cells have them: within a study some may be of some methods."""
+def _winners(search: Search, study: StudyRecord) -> list[tuple[dict[str, Any], Values]]:
+    """Returns conditions on cells, each with the winner's values for the cells that meet it."""
     found: list[tuple[dict[str, Any], Values]] = []
     values = study.configurations[study.winner].values if study.winner else {}
     for name, value in values.items():
-        when = progression.search.section.space[name].when
+        when = search.section.space[name].when
         condition = {**(when.model_dump(exclude_none=True) if when else {}), **study.each}
-        for known, own in found:
-            if known == condition:
-                own[name] = value
-                break
+        same = [own for known, own in found if known == condition]
+        if same:
+            same[0][name] = value
         else:
             found.append((condition, {name: value}))
     return found
-
-
-def write(progression: Progression) -> SearchRecord:
-    """Writes both files into the search's folder.
-
-    Raises:
-        OSError: the disk is full or read-only.
-    """
-    record = record_of(progression)
-    text = tuned_text(progression, record)
-    record.write(progression.folder)
-    write_whole(progression.folder / TUNED_FILE, text.encode())
-    return record

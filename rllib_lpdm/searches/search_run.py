@@ -1,8 +1,7 @@
-"""Runs a search: one generation of cells after the other, in a folder that says how far it is."""
+"""Runs a search in its folder, one generation of cells after the other."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rllib_lpdm.grid.folder import Begun, existing_runs, prepared
@@ -13,26 +12,9 @@ from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import results_folder
 from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError, counted
-from rllib_lpdm.searches.generations import Generation, Progression
+from rllib_lpdm.searches.generations import Generation, SearchSchedule
 from rllib_lpdm.searches.outcome import write
 from rllib_lpdm.searches.studies import Search
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """How a search ended.
-
-    Attributes:
-        folder: the search's.
-        last: how its last cells did; None where there was nothing to do.
-        failed: names of all cells that failed for good, with the reason.
-        record: what was found; None where the search did not come to its end.
-    """
-
-    folder: Path
-    last: Outcome | None = None
-    failed: dict[str, str] = field(default_factory=dict)
-    record: SearchRecord | None = None
 
 
 def run_search(
@@ -44,27 +26,25 @@ def run_search(
     resume: bool = False,
     overwrite: bool = False,
     wandb: str = "disabled",
-) -> SearchOutcome:
-    """Trains the cells of a search and writes what it found beside them.
+) -> tuple[Outcome, SearchRecord | None]:
+    """Trains the cells of a search and writes the search's files beside them.
 
-    Args:
-        search: what is searched.
-        output, address, max_concurrent, resume, overwrite, wandb: see
-            :func:`~rllib_lpdm.grid.run.run_experiment`.
+    The arguments and errors are those of :func:`~rllib_lpdm.grid.run.run_experiment`.
 
-    Raises:
-        UserError: as for an experiment; or a cell's files are damaged.
+    Returns:
+        The outcome of the last cells that ran, with the failures of all cells. Then the record of
+        the search; None where it was ended early.
     """
     folder = results_folder(output) / search.experiment.name
     failed: dict[str, str] = {}
     outcome: Outcome | None = None
-    names = search.names()
+    planned = dict.fromkeys(search.names())
     with prepared(folder, resume=resume, overwrite=overwrite) as outdated, ExitStack() as to_end:
-        progression = Progression(search, folder)
-        progression.outdated = bool(outdated)
-        for generation in progression.generations():
-            todo, begun = _left(progression, generation)
-            failed |= _failures(generation, todo, begun)
+        schedule = SearchSchedule(search, folder)
+        schedule.is_outdated = bool(outdated)
+        for generation in schedule.generations():
+            todo, begun, failures = _remaining(schedule, generation)
+            failed |= failures
             if not todo:
                 continue
             _say(generation, todo, begun)
@@ -76,79 +56,65 @@ def run_search(
                 folder,
                 [cell for cell in generation.cells if cell.name in wanted],
                 begun,
-                planned=list(dict.fromkeys([*names, *(cell.name for cell in generation.cells)])),
+                planned=list(planned | dict.fromkeys(cell.name for cell in generation.cells)),
                 outdated=outdated,
                 address=address,
                 max_concurrent=max_concurrent,
                 wandb=wandb,
             )
-            outdated, progression.outdated = [], False
+            outdated, schedule.is_outdated = [], False
             failed |= outcome.failed
             if outcome.signal or outcome.disk_error:
                 under_way = wanted - set(outcome.finished)
-                done = [name for name in _finished(progression) if name not in under_way]
-                return SearchOutcome(folder, replace(outcome, finished=done), failed)
-        return SearchOutcome(folder, outcome, failed, write(progression))
+                done = [
+                    name
+                    for name, run in schedule.records().items()
+                    if run.status == "finished" and name not in under_way
+                ]
+                return replace(outcome, finished=done, failed=failed), None
+        ended = replace(outcome or Outcome(folder, [], {}), failed=failed)
+        return ended, write(schedule)
 
 
-def _finished(progression: Progression) -> list[str]:
-    return [name for name, run in progression.records().items() if run.status == "finished"]
-
-
-def _left(progression: Progression, generation: Generation) -> tuple[list[Cell], Begun]:
-    """The cells that a generation has still to train, and what the folder has of it.
+def _remaining(
+    schedule: SearchSchedule, generation: Generation
+) -> tuple[list[Cell], Begun, dict[str, str]]:
+    """Returns the cells to train, all that the folder holds, and why others failed for good.
 
     Raises:
         UserError: a cell was begun under other settings, or cannot go on.
     """
-    runs = progression.records()
+    runs = schedule.records()
     # a cell that a later generation has taken further is not asked to take that back
-    as_begun = [_as_far_as(cell, runs.get(cell.name)) for cell in generation.cells]
-    begun = Begun({}, {}, []) if not runs else existing_runs(progression.folder, as_begun)
+    as_begun = [_with_begun_iterations(cell, runs.get(cell.name)) for cell in generation.cells]
+    begun = existing_runs(schedule.folder, as_begun) if runs else Begun({}, {}, [])
     if begun.unusable:
         raise UserError(next(iter(begun.unusable.values())))
     for note in begun.notes:
         print(note, flush=True)
-    todo = [
-        cell
-        for cell in generation.cells
-        if _falls_short(cell, begun) and not (generation.over and _has_failed(cell, begun))
-    ]
-    return todo, begun
+    todo: list[Cell] = []
+    failures: dict[str, str] = {}
+    for cell in generation.cells:
+        run = begun.runs.get(cell.name)
+        if run is not None and run.iteration >= (cell.settings.iterations or 0):
+            continue
+        if generation.over and run is not None and run.status == "failed":
+            failures[cell.name] = ((run.error or "").strip() or "failed").splitlines()[-1]
+        else:
+            todo.append(cell)
+    return todo, begun, failures
 
 
-def _as_far_as(cell: Cell, run: RunRecord | None) -> Cell:
-    """The cell with the iterations that it was begun with, where those are more."""
+def _with_begun_iterations(cell: Cell, run: RunRecord | None) -> Cell:
+    """Returns the cell with the iterations that it was begun with, where those are more."""
     known = run.settings.get("iterations") if run else None
     if not isinstance(known, int) or known <= (cell.settings.iterations or 0):
         return cell
     return replace(cell, settings=cell.settings.model_copy(update={"iterations": known}))
 
 
-def _has_come(cell: Cell, begun: Begun) -> int:
-    return begun.runs[cell.name].iteration if cell.name in begun.runs else 0
-
-
-def _falls_short(cell: Cell, begun: Begun) -> bool:
-    return _has_come(cell, begun) < (cell.settings.iterations or 0)
-
-
-def _has_failed(cell: Cell, begun: Begun) -> bool:
-    return cell.name in begun.runs and begun.runs[cell.name].status == "failed"
-
-
-def _failures(generation: Generation, todo: Sequence[Cell], begun: Begun) -> dict[str, str]:
-    """The reasons of cells that failed in an earlier run and are not tried again."""
-    again = {cell.name for cell in todo}
-    return {
-        cell.name: ((begun.runs[cell.name].error or "").strip() or "failed").splitlines()[-1]
-        for cell in generation.cells
-        if cell.name not in again and _falls_short(cell, begun) and _has_failed(cell, begun)
-    }
-
-
-def _say(generation: Generation, todo: Sequence[Cell], begun: Begun) -> None:
-    going_on = sum(_has_come(cell, begun) > 0 for cell in todo)
+def _say(generation: Generation, todo: list[Cell], begun: Begun) -> None:
+    going_on = sum(cell.name in begun.runs and begun.runs[cell.name].iteration > 0 for cell in todo)
     print(
         f"{generation.title}: {counted(len(generation.cells), 'cell')}, {len(todo)} to run"
         + (f", {going_on} of them from a checkpoint" if going_on else ""),

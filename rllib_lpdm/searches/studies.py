@@ -14,14 +14,18 @@ from rllib_lpdm.schema.experiment import Cell, Experiment, RunSettings
 from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection
 from rllib_lpdm.schema.search_space import Dimension
-from rllib_lpdm.searches.draws import drawn
+from rllib_lpdm.searches.proposals import Values, first_proposals
 
 Kind = tuple[str, str, str]  # environment, algorithm, method
-Values = dict[str, Any]
+
+
+def kind_of(cell: Cell) -> Kind:
+    """Returns the cell's environment, algorithm and method."""
+    return cell.environment, cell.algorithm, cell.method
 
 
 def configuration_name(number: int) -> str:
-    """The variant that a configuration's cells are of."""
+    """Returns the name of the variant to which a configuration's cells belong."""
     return f"c{number:03d}"
 
 
@@ -30,9 +34,9 @@ class Study:
     """One search with one winner.
 
     Attributes:
-        each: what it is of, such as the environment, the algorithm and the method.
+        each: the environment, algorithm and method that name it, or fewer of these.
         kinds: the environments, algorithms and methods that share its settings.
-        space: the settings that are searched of any of them.
+        space: the settings that are searched for at least one of them.
     """
 
     each: Mapping[str, str]
@@ -41,44 +45,42 @@ class Study:
 
     @property
     def label(self) -> str:
+        """The name of the study in messages."""
         return " ".join(self.each.values()) or "all"
 
 
 @dataclass(frozen=True)
 class Search:
-    """The ``search`` of an experiment.
-
-    Attributes:
-        experiment: with a ``search``.
-        section: that.
-    """
+    """The studies of an experiment with a ``search``, and their configurations as cells."""
 
     experiment: Experiment
     section: SearchSection
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Search":
-        """The search of an experiment.
+        """Returns the search of an experiment after checking it.
 
         Raises:
-            UserError: it has none, a configuration cannot be trained, or what it is
-                calibrated to has not been published.
+            UserError: there is no search, a configuration cannot be trained, or no number is
+                published that a calibration needs.
         """
         if experiment.search is None:
             raise UserError(f"{experiment.source}: has no search; `tune` runs its cells")
         search = cls(experiment, experiment.search)
         for study in search.studies:
-            for number, values in enumerate(search.drawn_of(study)):
+            for number, values in enumerate(search.proposals(study)):
                 search.cells(study, number, values)
         search.targets  # noqa: B018  reads the table
         return search
 
     @functools.cached_property
     def targets(self) -> Mapping[Kind, tuple[Measures, float]]:
-        """Published numbers of the kinds that count, and the baseline's max score for the others.
+        """Published numbers of each kind that counts, each with the baseline's max score.
+
+        The baseline's score is infinite for the baseline itself, and where none is published.
 
         Raises:
-            UserError: the table cannot be read, or lacks one of them.
+            UserError: the table cannot be read, or lacks a number.
         """
         calibration, found = self.section.calibration, {}
         if calibration is None:
@@ -106,35 +108,36 @@ class Search:
 
     @functools.cached_property
     def studies(self) -> tuple[Study, ...]:
-        names = ("environment", "algorithm", "method")
-        kinds: dict[tuple[str, ...], list[Kind]] = {}
-        experiment, each = self.experiment, [name for name in names if name in self.section.each]
+        """The studies, one for each winner."""
+        names, experiment = ("environment", "algorithm", "method"), self.experiment
+        by_key: dict[tuple[tuple[str, str], ...], list[Kind]] = {}
         labels = [environment.label for environment in experiment.environments]
         for kind in itertools.product(labels, experiment.algorithms, experiment.methods):
-            key = tuple(part for name, part in zip(names, kind, strict=True) if name in each)
-            kinds.setdefault(key, []).append(kind)
+            named = zip(names, kind, strict=True)
+            key = tuple((name, part) for name, part in named if name in self.section.each)
+            by_key.setdefault(key, []).append(kind)
         return tuple(
             Study(
-                dict(zip(each, key, strict=True)),
-                tuple(members),
+                dict(key),
+                tuple(kinds),
                 {
                     name: dimension
                     for name, dimension in self.section.space.items()
-                    if any(dimension.applies(*kind) for kind in members)
+                    if any(dimension.applies(*kind) for kind in kinds)
                 },
             )
-            for key, members in kinds.items()
+            for key, kinds in by_key.items()
         )
 
     @functools.cached_property
-    def _drawn(self) -> list[Values]:
-        return drawn(self.section)
+    def _proposals(self) -> list[Values]:
+        return first_proposals(self.section)
 
-    def drawn_of(self, study: Study) -> list[Values]:
-        """What was drawn for a study; those of all studies agree in what they share."""
+    def proposals(self, study: Study) -> list[Values]:
+        """Returns a study's values by configuration; all studies agree in shared settings."""
         return [
             {name: value for name, value in values.items() if name in study.space}
-            for values in self._drawn
+            for values in self._proposals
         ]
 
     def cells(
@@ -145,36 +148,27 @@ class Search:
         share: float = 1.0,
         seeds: Sequence[int] | None = None,
     ) -> list[Cell]:
-        """The cells of a configuration, the seeds varying slowest.
+        """Returns the cells of a configuration; the seeds vary slowest.
 
         Args:
-            study: whose it is.
-            number: its number.
-            values: of the searched settings; none for those as they stand.
-            share: of the iterations, to train for.
-            seeds: those that all configurations run on by default.
+            study, number: identify the configuration.
+            values: its values; empty for the default settings.
+            share: share of the iterations to train for.
+            seeds: the cells' seeds; by default those that all configurations run on.
 
         Raises:
-            UserError: they cannot be trained.
+            UserError: the cells cannot be trained.
         """
-        made = {each.label: each for each in self.experiment.environments}
+        special = {each.label: each for each in self.experiment.environments if not each.is_plain}
         variant = configuration_name(number)
         settings = {
             kind: self._settings(study, kind, variant, values, share) for kind in study.kinds
         }
+        imports = self.experiment.imports
         return [
-            Cell(
-                environment,
-                algorithm,
-                method,
-                seed,
-                settings[environment, algorithm, method],
-                variant,
-                None if made[environment].is_plain else made[environment],
-                self.experiment.imports,
-            )
+            Cell(*kind, seed, settings[kind], variant, special.get(kind[0]), imports)
             for seed in seeds or self.section.seeds
-            for environment, algorithm, method in study.kinds
+            for kind in study.kinds
         ]
 
     def _settings(
@@ -191,25 +185,20 @@ class Search:
         return settings.model_copy(update={"iterations": iterations})
 
     def defaults(self, study: Study) -> Values:
-        """The searched settings as they stand, but for those that differ within the study."""
+        """Returns the default values of searched settings that all cells of the study share."""
         found: dict[str, list[Any]] = {name: [] for name in study.space}
         for cell in self.cells(study, 0, {}):
             settings = cell.settings.model_dump(mode="json", include=set(found))
             for name, value in settings.items():
-                if study.space[name].applies(cell.environment, cell.algorithm, cell.method):
+                if study.space[name].applies(*kind_of(cell)):
                     found[name].append(value)
         return {name: each[0] for name, each in found.items() if all(v == each[0] for v in each)}
 
     def names(self) -> list[str]:
-        """The names of all cells."""
+        """Returns the names of all cells."""
         return [
             cell.name
             for study in self.studies
             for number in range(self.section.configurations)
             for cell in self.cells(study, number, {})
         ]
-
-
-def in_turn(cells: Sequence[Cell], seeds: Sequence[int]) -> list[Cell]:
-    """Cells with the seeds varying slowest, so that every configuration has a result early."""
-    return sorted(cells, key=lambda cell: seeds.index(cell.seed))

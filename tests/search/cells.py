@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from rllib_lpdm.schema.loading import load_experiment
-from rllib_lpdm.searches import outcome as record
-from rllib_lpdm.searches.generations import Progression
+from rllib_lpdm.searches import outcome
+from rllib_lpdm.searches.generations import SearchSchedule
 from rllib_lpdm.searches.search_run import run_search
 from rllib_lpdm.searches.studies import Search
 from tests.experiment.files import write
@@ -71,16 +71,17 @@ def end(folder, cell, curve, most=None):
 
 def played(search, output, curve):
     """A search whose cells all end as a curve says; what it found."""
-    progression = Progression(search, output / search.experiment.name)
-    for generation in progression.generations():
+    schedule = SearchSchedule(search, output / search.experiment.name)
+    for generation in schedule.generations():
         for cell in generation.cells:
-            end(progression.folder, cell, curve)
-    return record.write(progression)
+            end(schedule.folder, cell, curve)
+    return outcome.write(schedule)
 
 
 def found(search, output):
     """What the command's own run says of cells that have all finished, without Ray."""
-    return run_search(search, output, resume=True).record
+    _, record = run_search(search, output, resume=True)
+    return record
 
 
 def peak(cell, iterations, at=1e-3):

@@ -12,7 +12,7 @@ from rllib_lpdm.schema.loading import load_experiment
 from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection
 from rllib_lpdm.schema.search_space import Dimension
-from rllib_lpdm.searches.draws import drawn
+from rllib_lpdm.searches.proposals import first_proposals
 from rllib_lpdm.searches.studies import Search
 from tests.experiment.files import CONFIGS
 from tests.experiment.test_fuzz import TREES, fuzzed, outcome
@@ -199,14 +199,14 @@ def test_number_0_is_the_settings_as_they_stand(tmp_path):
     (study,) = search.studies
     plain = load_experiment(search_file(tmp_path, {})).cells()[0].settings
     assert {cell.settings for cell in search.cells(study, 0, {})} == {plain}
-    assert search.drawn_of(study)[0] == {}
+    assert search.proposals(study)[0] == {}
 
 
 @pytest.mark.parametrize("proposer", ["random", "sobol", "optuna"])
 def test_methods_get_the_same_values_of_what_they_share(proposer, tmp_path):
     space = SPACE | {"hidden_lr": LOG | {"when": {"method": "lpdm"}}}
     search = load(tmp_path, {"proposer": proposer, "space": space}, methods=["bp", "lpdm"])
-    bp, lpdm = map(search.drawn_of, search.studies)
+    bp, lpdm = map(search.proposals, search.studies)
     assert all("hidden_lr" in values for values in lpdm[1:])
     assert [{k: v for k, v in values.items() if k != "hidden_lr"} for values in lpdm] == bp
 
@@ -214,7 +214,7 @@ def test_methods_get_the_same_values_of_what_they_share(proposer, tmp_path):
 def test_a_random_draw_depends_on_nothing_but_the_seed_the_setting_and_the_number(tmp_path):
     def rates(**section):
         search = load(tmp_path, {"proposer": "random", **section})
-        return [values.get("lr") for values in search.drawn_of(search.studies[0])]
+        return [values.get("lr") for values in search.proposals(search.studies[0])]
 
     assert rates(space={"gamma": {"uniform": [0.9, 1]}, **SPACE}) == rates()
     assert rates(configurations=30)[:8] == rates()
@@ -227,7 +227,7 @@ def test_a_sobol_sequence_fills_every_part_of_the_space_once():
         seeds=[1],
         space={"lr": {"log": [1e-4, 1]}, "gamma": {"uniform": [0, 1]}},
     )
-    values = drawn(section)[1:]
+    values = first_proposals(section)[1:]
     parts = {(int(np.log10(v["lr"]) + 4), int(4 * v["gamma"])) for v in values}
     assert len(parts) == 16  # of 16 squares, 16 points
 

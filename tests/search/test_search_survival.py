@@ -91,7 +91,7 @@ def test_killed_and_resumed_with_other_workers_it_finds_the_same(tmp_path, ray_s
     (study,) = whole.studies
     extended = next(n for n in cells if progress_of(straight / n) == WHOLE)
     number = int(extended.split("_c")[1][:3])
-    (cell,) = whole.cells(study, number, whole.drawn_of(study)[number])
+    (cell,) = whole.cells(study, number, whole.proposals(study)[number])
     run = CellRun(cell, tmp_path / "whole", "", "")
     while not run.finished:
         run.step()

@@ -8,7 +8,7 @@ import pytest
 from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.schema.loading import load_experiment
 from rllib_lpdm.schema.messages import UserError
-from rllib_lpdm.searches.generations import Progression
+from rllib_lpdm.searches.generations import SearchSchedule
 from tests.search.cells import end, found, load, peak, played, search_file
 
 HALVING = {"rungs": [0.25, 1.0], "keep": 0.5}
@@ -96,7 +96,7 @@ def test_a_search_that_was_cut_anywhere_goes_on_to_the_same_end(section, tmp_pat
     for cut in (0, 5, 17, 33):
         output = tmp_path / f"cut-{cut}"
         folder, left = output / search.experiment.name, cut
-        for generation in Progression(search, folder).generations():
+        for generation in SearchSchedule(search, folder).generations():
             for cell in generation.cells[:left]:
                 end(folder, cell, peak)
             if left < len(generation.cells):
@@ -123,17 +123,17 @@ def test_a_failed_cell_is_tried_again_until_a_later_generation_has_begun(tmp_pat
     search = load(tmp_path, {"halving": HALVING})
     folder = tmp_path / search.experiment.name
     first, second = [], None
-    for generation in Progression(search, folder).generations():
+    for generation in SearchSchedule(search, folder).generations():
         if first:
             second = generation
             break
         first = list(generation.cells)
         for cell in first:
             end(folder, cell, breaks)
-    again = next(Progression(search, folder).generations())
+    again = next(SearchSchedule(search, folder).generations())
     assert not again.over
     end(folder, second.cells[0], peak, most=50)
-    assert next(Progression(search, folder).generations()).over
+    assert next(SearchSchedule(search, folder).generations()).over
 
 
 def test_all_cells_failed_leaves_the_settings_as_they_are(tmp_path):
