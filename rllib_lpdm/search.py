@@ -10,7 +10,7 @@ from rllib_lpdm.cli import complain, end, program
 from rllib_lpdm.grid.cell import quiet_environments
 from rllib_lpdm.grid.preflight import check_environments, check_networks
 from rllib_lpdm.grid.run import Outcome
-from rllib_lpdm.grid.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.grid.trackers.wandb import resolve_mode
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
 from rllib_lpdm.results.storage import results_folder
 from rllib_lpdm.schema.loading import load_experiment
