@@ -14,8 +14,7 @@ from rllib_lpdm.grid.cell import new_record
 from rllib_lpdm.grid.progress import Progress
 from rllib_lpdm.grid.provenance import provenance
 from rllib_lpdm.grid.queue import TrialWatch
-from rllib_lpdm.grid.trackers.follower import CellFollower
-from rllib_lpdm.grid.trackers.wandb import wandb_follower
+from rllib_lpdm.grid.trackers.follower import CellFollower, wandb_follower
 from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.iterations import IterationWriter
 from rllib_lpdm.schema.columns import column

@@ -4,7 +4,7 @@ import argparse
 
 from rllib_lpdm.cli import begin, command, end, program
 from rllib_lpdm.grid.preflight import check_environments, check_networks
-from rllib_lpdm.grid.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.grid.trackers.wandb import resolve_mode
 from rllib_lpdm.results.layout import SEARCH_FILE, TUNED_FILE
 from rllib_lpdm.results.storage import results_folder
 from rllib_lpdm.schema.loading import load_experiment

@@ -21,7 +21,7 @@ from rllib_lpdm.grid.preflight import (
     starts_from_files,
 )
 from rllib_lpdm.grid.run import Outcome, run_experiment
-from rllib_lpdm.grid.trackers.wandb_mode import MODES, resolve_mode
+from rllib_lpdm.grid.trackers.wandb import MODES, resolve_mode
 from rllib_lpdm.results.layout import RUN_FILE
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.published import read_runs

@@ -23,7 +23,7 @@ from rllib_lpdm.grid.progress import Progress
 from rllib_lpdm.grid.queue import TrialWatch
 from rllib_lpdm.grid.session import session
 from rllib_lpdm.grid.signals import termination_as_interrupt
-from rllib_lpdm.grid.trackers.wandb import wandb_follower
+from rllib_lpdm.grid.trackers.follower import wandb_follower
 from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.storage import is_remote, results_folder
 from rllib_lpdm.schema.experiment import Cell, Experiment

@@ -1,13 +1,12 @@
-"""The driver's trackers: one thread follows the files of all cells and feeds a tracker of each."""
+"""The driver's thread that follows the files of all cells and feeds their runs in W&B."""
 
-import abc
 import queue
-import sys
 import threading
 import time
 from pathlib import Path
 
-from rllib_lpdm.grid.trackers.tracker import Status, Tracker
+from rllib_lpdm.grid.trackers import Status, Tracker
+from rllib_lpdm.grid.trackers.wandb import Wandb, resolve_mode, say
 from rllib_lpdm.results.iterations import Follower
 from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE
 from rllib_lpdm.results.record import RunRecord
@@ -15,72 +14,58 @@ from rllib_lpdm.results.record import RunRecord
 NEEDED = {"iteration", "env_steps", "episode_return", "seconds"}  # columns
 CLOSE_TIMEOUT = 300.0  # seconds that close() waits at most
 
-# A cell's folder and how it has ended, or None where it has not; who waits; the end.
+# A cell's folder, and its status once it has ended; an event to set; or the end of the work.
 _Task = tuple[Path, Status | None] | threading.Event | None
 
 
-class Service(abc.ABC):
-    """What the trackers of all cells share, such as a client.
+def wandb_follower(mode: str, directory: Path, experiment: str) -> "CellFollower":
+    """Returns a follower that logs an experiment's cells to W&B.
 
-    Attributes:
-        name: what its messages begin with.
-        works: whether there is anything to feed; False once it has failed for good.
+    When W&B fails, one line on stderr says so. The cells go on offline, or without W&B when that
+    fails too.
+
+    Args:
+        mode: one of :data:`~rllib_lpdm.grid.trackers.wandb.MODES`.
+        directory: where W&B puts its files, in a subfolder ``wandb``.
+        experiment: the experiment's name, a tag of every run.
+
+    Raises:
+        UserError: see :func:`~rllib_lpdm.grid.trackers.wandb.resolve_mode`.
     """
-
-    name: str
-    works: bool
-
-    @abc.abstractmethod
-    def tracker(self) -> Tracker:
-        """A tracker for one cell."""
-
-    @abc.abstractmethod
-    def has_all_of(self, record: RunRecord) -> bool:
-        """Whether a tracker, here or in an earlier process, has seen a finished cell's end."""
-
-    @abc.abstractmethod
-    def degrade(self, error: Exception) -> None:
-        """A tracker raised: goes on in a worse way or not at all. The open cells begin anew."""
-
-    @abc.abstractmethod
-    def close(self) -> str | None:
-        """All cells have ended. Returns a command for the user to run, None where there is none."""
-
-    def say(self, message: str) -> None:
-        print(f"{self.name}: {message}", file=sys.stderr, flush=True)
+    mode = resolve_mode(mode)
+    disabled = mode == "disabled"
+    return CellFollower(None if disabled else Wandb(mode == "online", directory, experiment))
 
 
 class CellFollower:
-    """Feeds the trackers of a service with the rows that cells write.
+    """Feeds the trackers of a client with the rows that cells write.
 
-    Nothing here raises into the caller or makes it wait, but for :meth:`close`. A cell whose files
-    cannot be read is named once.
+    No method raises into the caller, and only :meth:`close` makes it wait. A message names a cell
+    with unreadable files once.
 
     Args:
-        service: None for no trackers and no thread.
+        client: makes the trackers; None for no trackers and no thread.
 
     Attributes:
-        rows: how many rows the trackers were given.
-        cpu_seconds: what the thread has used of this process's time.
+        rows: how many rows the trackers have received.
+        cpu_seconds: CPU time that the thread has used.
     """
 
-    def __init__(self, service: Service | None) -> None:
+    def __init__(self, client: Wandb | None) -> None:
         self.rows, self.cpu_seconds = 0, 0.0
-        self._service = service
-        self._cells: dict[str, _Cell] = {}
-        self._said: set[str] = set()
+        self._client = client
+        self._cells: dict[str, _FollowedCell] = {}
+        self._complained: set[str] = set()
         self._lock = threading.Lock()
         self._waiting: set[str] = set()
         self._queue: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        if service is not None:
-            name = f"{service.name} follower"
-            self._thread = threading.Thread(target=self._work, args=(service,), name=name)
-            self._thread.daemon = True
+        if client is not None:
+            self._thread = threading.Thread(target=self._work, args=(client,), daemon=True)
             self._thread.start()
 
     def update(self, cell_folder: Path) -> None:
-        """There may be new rows in a cell's ``iterations.csv``."""
+        """Looks for new rows in a cell's ``iterations.csv``."""
         if self._thread is None:
             return
         with self._lock:
@@ -90,17 +75,17 @@ class CellFollower:
         self._queue.put((cell_folder, None))
 
     def finish(self, cell_folder: Path, failed: bool) -> None:
-        """The cell has ended: its tracker gets the last rows and how it ended."""
+        """Gives a cell's tracker the last rows, and ends it."""
         if self._thread is not None:
             self._queue.put((cell_folder, "failed" if failed else "finished"))
 
     def complete(self, cell_folder: Path, record: RunRecord) -> None:
-        """Feeds a finished cell, unless the service has all of it."""
-        if self._service is not None and not self._service.has_all_of(record):
+        """Feeds a finished cell, unless the client has all of it."""
+        if self._client is not None and not self._client.has_all_of(record):
             self.finish(cell_folder, failed=False)
 
     def wait(self, seconds: float) -> bool:
-        """Waits until what was asked so far is done; False where that takes longer."""
+        """Waits until the thread has done all earlier tasks; returns False after the timeout."""
         if self._thread is None:
             return True
         done = threading.Event()
@@ -108,25 +93,23 @@ class CellFollower:
         return done.wait(seconds)
 
     def close(self) -> str | None:
-        """Ends the cells that are still open as interrupted, and waits until all is written.
+        """Ends the open cells as interrupted, and waits until everything is written.
 
         Returns:
-            What :meth:`Service.close` says.
+            A command for the user to run, None where there is none.
         """
-        if self._thread is None or self._service is None:
+        if self._thread is None or self._client is None:
             return None
         thread, self._thread = self._thread, None
         self._queue.put(None)
         thread.join(CLOSE_TIMEOUT)
         if thread.is_alive():
-            self._service.say(
-                f"not everything was written within {CLOSE_TIMEOUT:.0f} s; --resume completes it"
-            )
-        return self._service.close()
+            say(f"not everything was written within {CLOSE_TIMEOUT:.0f} s; --resume completes it")
+        return self._client.close()
 
     # -- in the thread ----------------------------------------------------------------------------
 
-    def _work(self, service: Service) -> None:
+    def _work(self, client: Wandb) -> None:
         while (task := self._queue.get()) is not None:
             if isinstance(task, threading.Event):
                 task.set()
@@ -135,63 +118,59 @@ class CellFollower:
             if status is None:
                 with self._lock:
                     self._waiting.discard(str(folder))
-            self._follow(service, folder, status)
+            self._follow(client, folder, status)
             self.cpu_seconds = time.thread_time()
         for cell in list(self._cells.values()):
-            self._follow(service, cell.folder, "interrupted")
+            self._follow(client, cell.folder, "interrupted")
 
-    def _follow(self, service: Service, folder: Path, status: Status | None) -> None:
-        """Feeds a cell's new rows and ends it if it is at an end, as well as the service can."""
-        while service.works:
-            cell = self._cells.setdefault(str(folder), _Cell(folder))
+    def _follow(self, client: Wandb, folder: Path, status: Status | None) -> None:
+        """Feeds a cell's new rows, and ends its tracker if the cell has a status."""
+        while client.works:
+            cell = self._cells.setdefault(str(folder), _FollowedCell(folder))
             try:
                 try:
-                    self._feed(service, cell)
+                    self.rows += cell.feed(client)
                 except _CellError as error:
-                    self._say_once(service, cell, error)
+                    if str(folder) not in self._complained:
+                        self._complained.add(str(folder))
+                        say(f"{folder}: {error}")
                 if status is not None:
                     if cell.tracker is not None:
                         cell.tracker.end(status)
                     del self._cells[str(folder)]
                 return
             except Exception as error:
-                self._cells = {key: _Cell(each.folder) for key, each in self._cells.items()}
-                service.degrade(error)
-
-    def _feed(self, service: Service, cell: "_Cell") -> None:
-        """Gives a cell's tracker the rows that are new, if the cell has a record yet."""
-        if cell.tracker is None:
-            record = cell.record()
-            if record is None:
-                return
-            tracker = service.tracker()
-            tracker.begin(cell.folder, record, 0)
-            cell.tracker = tracker
-        rows = cell.new_rows()
-        if rows:
-            cell.tracker.rows(rows)
-            self.rows += len(rows)
-
-    def _say_once(self, service: Service, cell: "_Cell", error: Exception) -> None:
-        if str(cell.folder) not in self._said:
-            self._said.add(str(cell.folder))
-            service.say(f"{cell.folder}: {error}")
+                self._cells = {key: _FollowedCell(one.folder) for key, one in self._cells.items()}
+                client.degrade(error)
 
 
 class _CellError(Exception):
-    """A cell's files cannot be read, which is no fault of the service."""
+    """A fault of a cell's files, and not of the client."""
 
 
-class _Cell:
-    """A cell, its tracker if that has begun, and the rows that it has not been given."""
+class _FollowedCell:
+    """A cell, its tracker once it has begun, and the rows that the tracker lacks."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tracker: Tracker | None = None
-        self._rows = Follower(folder)
+        self._follower = Follower(folder)
 
-    def record(self) -> RunRecord | None:
-        """What ``run.json`` says; None where there is none yet."""
+    def feed(self, client: Wandb) -> int:
+        """Gives the tracker the new rows, if ``run.json`` exists; returns how many there are."""
+        if self.tracker is None:
+            record = self._record()
+            if record is None:
+                return 0
+            tracker = client.tracker()
+            tracker.begin(self.folder, record, 0)
+            self.tracker = tracker
+        rows = self._new_rows()
+        if rows:
+            self.tracker.rows(rows)
+        return len(rows)
+
+    def _record(self) -> RunRecord | None:
         try:
             record = RunRecord.read(self.folder)
         except (OSError, ValueError) as error:
@@ -200,14 +179,14 @@ class _Cell:
             raise _CellError(f"{RUN_FILE} lacks run_id")
         return record
 
-    def new_rows(self) -> list[dict[str, float]]:
+    def _new_rows(self) -> list[dict[str, float]]:
         try:
-            rows = self._rows.new()
-            for row in rows:
-                if missing := NEEDED - row.keys():
-                    raise ValueError(f"{ITERATIONS_FILE} lacks {', '.join(sorted(missing))}")
-                if not row["iteration"].is_integer():
-                    raise ValueError(f"{ITERATIONS_FILE}: no iteration {row['iteration']}")
-            return rows
+            rows = self._follower.new()
         except (OSError, ValueError) as error:
             raise _CellError(error) from error
+        for row in rows:
+            if missing := NEEDED - row.keys():
+                raise _CellError(f"{ITERATIONS_FILE} lacks {', '.join(sorted(missing))}")
+            if not row["iteration"].is_integer():
+                raise _CellError(f"{ITERATIONS_FILE}: no iteration {row['iteration']}")
+        return rows

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from rllib_lpdm import dashboard as module_of_the_command
-from rllib_lpdm.grid.trackers import workspace as dashboard
+from rllib_lpdm import dashboard
 from rllib_lpdm.schema.columns import COLUMNS
 
 ARGUMENTS = ["someone", "--environments", "Hopper-v4", "CartPole-v1"]
@@ -22,7 +21,7 @@ def test_a_panel_shows_what_is_logged():
 
 def test_a_view_is_saved_for_each_environment(server, capsys):
     pytest.importorskip("wandb_workspaces")
-    assert module_of_the_command.main(ARGUMENTS) == 0
+    assert dashboard.main(ARGUMENTS) == 0
     hopper, cartpole = server.views
     assert (hopper["entityName"], hopper["projectName"]) == ("someone", "rllib_lpdm")
     assert (hopper["displayName"], cartpole["displayName"]) == ("Hopper-v4", "CartPole-v1")

@@ -6,21 +6,20 @@ import time
 import pytest
 
 from rllib_lpdm.grid.trackers import Tracker
-from rllib_lpdm.grid.trackers.follower import CellFollower, Service
+from rllib_lpdm.grid.trackers.follower import CellFollower
+from rllib_lpdm.grid.trackers.wandb import say
 from rllib_lpdm.results.record import RunRecord
 from tests.experiment.files import write_run
 from tests.experiment.trackers.cells import HEADER, append, cut_back, line, make_cell, rows_of
 
 
-class Notes(Service):
-    """Keeps what its trackers are told, by the cell's name.
+class Notes:
+    """Takes the place of W&B's client, and keeps what its trackers are told, by the cell's name.
 
     Args:
         faults: so many trackers fail at their first row.
         second_chance: whether it works on after a fault.
     """
-
-    name = "Notes"
 
     def __init__(self, faults=0, second_chance=True):
         self.works = True
@@ -34,7 +33,7 @@ class Notes(Service):
         return record.cell in self.ends
 
     def degrade(self, error):
-        self.say(f"failed ({error})")
+        say(f"failed ({error})")
         self.works = self.second_chance
 
     def close(self):
@@ -139,7 +138,7 @@ def test_a_damaged_cell_is_named_once_and_the_others_are_followed(tmp_path, capf
     assert [len(rows) for rows in notes.rows.values()] == [2, 2]
     assert notes.ends == {odd.name: "failed", whole.name: "finished"}
     first, second, third = capfd.readouterr().err.splitlines()
-    assert first.startswith(f"Notes: {damaged}: ")
+    assert first.startswith(f"W&B: {damaged}: ")
     assert second.endswith("run.json lacks run_id")
     assert str(odd) in third
 
@@ -151,7 +150,7 @@ def test_a_damaged_cell_is_named_once_and_the_others_are_followed(tmp_path, capf
         ("\n2,", "\nnan,", "iterations.csv: no iteration nan"),
     ],
 )
-def test_rows_that_say_nothing_are_no_fault_of_the_service(tmp_path, capfd, before, after, words):
+def test_rows_that_say_nothing_are_no_fault_of_the_client(tmp_path, capfd, before, after, words):
     cell, notes = make_cell(tmp_path), Notes()
     append(cell, 1, 3)
     path = cell / "iterations.csv"
@@ -160,7 +159,7 @@ def test_rows_that_say_nothing_are_no_fault_of_the_service(tmp_path, capfd, befo
     follower.finish(cell, failed=False)
     follower.close()
     assert notes.rows[cell.name] == []
-    assert capfd.readouterr().err == f"Notes: {cell}: {words}\n"
+    assert capfd.readouterr().err == f"W&B: {cell}: {words}\n"
 
 
 @pytest.mark.parametrize("second_chance", [True, False])
@@ -179,7 +178,7 @@ def test_when_a_tracker_raises_all_open_cells_begin_anew_or_none_does(
     follower.finish(cells[0], failed=False)
     append(cells[1], 6, 7)
     follower.close()
-    assert capfd.readouterr().err == "Notes: failed (no paper)\n"
+    assert capfd.readouterr().err == "W&B: failed (no paper)\n"
     names = [cell.name for cell in cells]
     if second_chance:
         assert notes.begun == names * 2
@@ -205,7 +204,7 @@ def test_nobody_waits_for_a_slow_tracker(tmp_path, monkeypatch, capfd):
     assert "not everything was written within 0 s" in capfd.readouterr().err
 
 
-def test_a_finished_cell_is_fed_on_resume_unless_the_service_has_all_of_it(tmp_path):
+def test_a_finished_cell_is_fed_on_resume_unless_the_client_has_all_of_it(tmp_path):
     known, unknown = (make_cell(tmp_path, number) for number in range(2))
     notes = Notes()
     notes.ends[known.name] = "finished"
@@ -218,7 +217,7 @@ def test_a_finished_cell_is_fed_on_resume_unless_the_service_has_all_of_it(tmp_p
     assert notes.ends[unknown.name] == "finished"
 
 
-def test_without_a_service_nothing_is_followed(tmp_path):
+def test_without_a_client_nothing_is_followed(tmp_path):
     cell = make_cell(tmp_path)
     follower = CellFollower(None)
     follower.update(cell)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.grid.cell import CellRun
-from rllib_lpdm.grid.trackers.tensorboard import TensorBoard
+from rllib_lpdm.grid.trackers import TensorBoard
 from rllib_lpdm.results.storage import results_folder
 from rllib_lpdm.schema.columns import COLUMNS, MATCHING, metric_name
 from rllib_lpdm.schema.experiment import Cell, CellSettings

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.grid.trackers import wandb as tracker_module
-from rllib_lpdm.grid.trackers.wandb import wandb_follower
+from rllib_lpdm.grid.trackers.follower import wandb_follower
 from rllib_lpdm.results.layout import checkpoint_name
 from rllib_lpdm.results.record import RunRecord
 from tests.experiment.trackers.cells import (
@@ -173,7 +173,7 @@ def test_a_process_killed_while_it_logs_leaves_whole_rows_and_a_restart_all_of_t
     append(cell, 1, 400)
     program = f"""
         import itertools, pathlib
-        from rllib_lpdm.grid.trackers.wandb import wandb_follower
+        from rllib_lpdm.grid.trackers.follower import wandb_follower
         cell = pathlib.Path({str(cell)!r})
         text = (cell / "iterations.csv").read_text().splitlines(keepends=True)
         (cell / "iterations.csv").write_text("")
@@ -221,8 +221,8 @@ def test_disabled_writes_nothing_and_needs_no_package(tmp_path, monkeypatch):
     cell = make_cell(tmp_path)
     append(cell, 1, 1)
     before = sorted(tmp_path.rglob("*"))
-    follow = runpy.run_path(tracker_module.__file__)["wandb_follower"]
-    follower = follow("disabled", tmp_path, "grid")
+    runpy.run_path(tracker_module.__file__)
+    follower = wandb_follower("disabled", tmp_path, "grid")
     follower.update(cell)
     follower.finish(cell, failed=False)
     assert follower.close() is None

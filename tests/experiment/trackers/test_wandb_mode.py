@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from rllib_lpdm.grid.trackers.wandb_mode import resolve_mode
+from rllib_lpdm.grid.trackers.wandb import resolve_mode
 from rllib_lpdm.schema.messages import UserError
 from tests.experiment.trackers.conftest import KEY
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rllib_lpdm.grid.trackers.wandb import wandb_follower
+from rllib_lpdm.grid.trackers.follower import wandb_follower
 from tests.experiment.trackers.cells import append, cut_back, expected, make_cell, rows_of
 from tests.experiment.trackers.offline import offline_files, read
 
