@@ -10,6 +10,7 @@ import ray
 from numpy.typing import NDArray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
+from ray.tune.result import RESULT_DUPLICATE
 
 from rllib_lpdm.algorithms.acting import Policy
 from rllib_lpdm.algorithms.episodes import Episode, episodes_of_iteration
@@ -48,7 +49,12 @@ class LocalAlgorithm(FolderlessAlgorithm):
         return limit is not None and self.iterations_done >= limit
 
     def step(self) -> dict[str, Any]:
-        """Trains as RLlib does, and tells Tune when the budget of ``iterations`` is spent."""
+        """As RLlib's; the result tells Tune when the budget of ``iterations`` is spent.
+
+        A trial that Tune restores with a spent budget ends as done and keeps its last result.
+        """
+        if self.finished and self._storage:
+            return {RESULT_DUPLICATE: True, "done": True}
         return {**super().step(), "done": self.finished}
 
     def training_step(self) -> None:

@@ -46,6 +46,29 @@ def test_a_trial_ends_as_done_when_its_iterations_are_spent(ray_session, tmp_pat
     assert (result.metrics["training_iteration"], result.metrics["iterations_done"]) == (2, 3)
 
 
+@pytest.mark.slow
+def test_a_trial_restored_with_spent_iterations_ends_as_done_with_its_last_result(
+    ray_session, tmp_path
+):
+    space = SMALL | {"env": "CartPole-v1", "iterations": 3, "iterations_per_report": 2}
+    run = tune.RunConfig(
+        name="spent",
+        storage_path=str(tmp_path),
+        verbose=0,
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+    )
+    (before,) = tune.Tuner(Reinforce, param_space=space, run_config=run).fit()
+    (state,) = (tmp_path / "spent").glob("experiment_state-*.json")
+    text = state.read_text()  # as it stood before Tune noted that the trial had ended
+    assert text.count("TERMINATED") == 1
+    state.write_text(text.replace("TERMINATED", "RUNNING"))
+    again = tune.Tuner.restore(str(tmp_path / "spent"), Reinforce, param_space=space)
+    (after,) = again.fit()
+    assert after.error is None
+    assert after.metrics["iterations_done"] == before.metrics["iterations_done"] == 3
+    assert after.metrics["env_runners"] == before.metrics["env_runners"]
+
+
 def test_a_value_that_tune_chose_badly_is_refused_by_name(ray_session, tmp_path):
     settings = SMALL | {"env": "CartPole-v1", "lr": tune.grid_search([-1.0])}
     with pytest.raises(ValueError, match="lr: Input should be greater than 0"):
