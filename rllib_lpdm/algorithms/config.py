@@ -24,9 +24,10 @@ from rllib_lpdm.algorithms.ray_internals import (
 from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.schema.messages import fault, unknown_name
 from rllib_lpdm.schema.registry import METHODS, REGISTRIES
-from rllib_lpdm.schema.settings import Settings, unknown_setting
+from rllib_lpdm.schema.settings import RLLIB_NAMES, Settings, unknown_setting
 
-WHOLE_EPISODES = AlgorithmConfig().rollout_fragment_length  # RLlib's default, without effect here
+RLLIB = AlgorithmConfig()  # its defaults
+WHOLE_EPISODES = RLLIB.rollout_fragment_length  # without effect here
 
 
 class LocalConfig(AlgorithmConfig):
@@ -144,6 +145,9 @@ class LocalConfig(AlgorithmConfig):
             raise ValueError(
                 f"{name} is for Tune to choose: give it a value, or the config to a Tuner"
             )
+        for name in RLLIB_NAMES:  # a dict, such as Tune's, sets them as attributes
+            if any(vars(self).get(key) != vars(RLLIB).get(key) for key in (name, f"_{name}")):
+                raise ValueError(f"training(): {unknown_setting(name, ())}")
         _check_seed(self.seed)
         stay_silent_on_the_api_stack(self)
         try:

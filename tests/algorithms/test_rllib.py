@@ -223,6 +223,13 @@ def test_an_old_name_of_rllibs_is_answered_as_well(name):
         PPOConfig().training(**{name: 1})
 
 
+@pytest.mark.parametrize("name", RLLIB_NAMES)
+def test_a_name_of_rllibs_that_a_dict_sets_is_answered_as_well(name):
+    with pytest.raises(ValueError, match=r"^training\(\): '.*' is RLlib's and no setting") as error:
+        config("ppo").update_from_dict({name: 7}).validate()
+    assert name in str(error.value)
+
+
 def test_what_stands_for_rllibs_names_exists():
     said = " ".join(RLLIB_NAMES.values())
     named = set(re.findall(r"[a-z]+(?:_[a-z]+)+", said))
