@@ -17,9 +17,10 @@ from rllib_lpdm.grid.queue import TrialWatch
 from rllib_lpdm.grid.trackers.follower import CellFollower, wandb_follower
 from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.iterations import IterationWriter
+from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.columns import column
 from rllib_lpdm.schema.environments import EnvironmentSpec
-from rllib_lpdm.schema.experiment import Cell, CellSettings, Experiment
+from rllib_lpdm.schema.experiment import Cell, Experiment
 
 CELLS = 10_000
 

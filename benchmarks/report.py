@@ -18,8 +18,9 @@ from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.layout import ITERATIONS_FILE, REPORT_FOLDER
 from rllib_lpdm.results.paper import published
 from rllib_lpdm.results.plan import Plan
+from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.columns import column
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.experiment import Cell
 
 ITERATIONS = 5000
 SEEDS = 10

@@ -22,7 +22,9 @@ COMPILE = "from rllib_lpdm.local_learning.kernels import compile_kernels; compil
 # Processes that tests start have this package, whatever folder they work in, and start sooner.
 if STARTUP not in os.environ.get("PYTHONPATH", ""):
     others = filter(None, [os.environ.get("PYTHONPATH")])
-    os.environ["PYTHONPATH"] = os.pathsep.join([STARTUP, str(ROOT), str(ROOT / "examples"), *others])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [STARTUP, str(ROOT), str(ROOT / "examples"), *others]
+    )
 # Nor does each of them compile the package's sources for itself where the environment forbids to
 # keep what was compiled: to Python this variable is unset when it is empty.
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""

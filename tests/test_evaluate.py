@@ -12,7 +12,8 @@ import pytest
 from rllib_lpdm.evaluate import main
 from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.policies.evaluation import Evaluation, SavedPolicy, evaluate
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from tests.experiment.files import read_run, write_run
 
 SMALL = CellSettings(iterations=2, iterations_per_report=2, hidden_sizes=(8,))

@@ -23,8 +23,9 @@ from rllib_lpdm.local_learning import ACTIVATIONS as IN_TORCH
 from rllib_lpdm.local_learning import BLACK_BOXES as BOXES_IN_TORCH
 from rllib_lpdm.policies.evaluation import SavedPolicy, evaluate
 from rllib_lpdm.policies.player import ACTIVATIONS, BLACK_BOXES, Network, script
+from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.environments import EnvironmentMaker, EnvironmentSpec
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.loading import load_experiment
 from tests.analysis.cells import record, write_cell
 from tests.experiment.files import read_run, write_run

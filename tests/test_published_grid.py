@@ -14,7 +14,7 @@ from rllib_lpdm.analysis.summary import analyse
 from rllib_lpdm.analysis.tables import claims_markdown, markdown
 from rllib_lpdm.policies.rerun import ray_for, recorded_cells
 from rllib_lpdm.results.published import read_published, read_runs
-from rllib_lpdm.schema.experiment import own_settings
+from rllib_lpdm.schema.cell_settings import own_settings
 from rllib_lpdm.schema.loading import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]

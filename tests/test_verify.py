@@ -9,7 +9,8 @@ from upath import UPath
 from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.policies.rerun import score_distance
 from rllib_lpdm.results.published import publish
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.verify import main
 from tests.experiment.files import read_run, write_run
 

@@ -13,7 +13,7 @@ from rllib_lpdm.analysis.groups import Place
 from rllib_lpdm.analysis.statistics import first_full, smoothed
 from rllib_lpdm.analysis.summary import APPENDICES, Report
 from rllib_lpdm.analysis.tables import number
-from rllib_lpdm.schema.experiment import DEFAULTS
+from rllib_lpdm.schema.cell_settings import DEFAULTS
 
 LONGEST = 500  # characters of a setting or an error
 

@@ -31,8 +31,8 @@ from rllib_lpdm.results.paper import budget, published
 from rllib_lpdm.results.published import is_published
 from rllib_lpdm.results.search_record import SearchRecord
 from rllib_lpdm.results.storage import given_folder
+from rllib_lpdm.schema.cell_settings import DEFAULTS, HOW_RUN
 from rllib_lpdm.schema.columns import metric_of
-from rllib_lpdm.schema.experiment import DEFAULTS, HOW_RUN
 from rllib_lpdm.schema.messages import UserError, listed, no_folder
 
 APPENDICES = {

@@ -27,7 +27,8 @@ from rllib_lpdm.results.layout import (
 from rllib_lpdm.results.plan import Plan
 from rllib_lpdm.results.record import RecordError, RunRecord, read_runs
 from rllib_lpdm.results.storage import drop_unfinished_files, is_remote, locked
-from rllib_lpdm.schema.experiment import Cell, CellSettings, Experiment, own_settings
+from rllib_lpdm.schema.cell_settings import CellSettings, own_settings
+from rllib_lpdm.schema.experiment import Cell, Experiment
 from rllib_lpdm.schema.messages import UserError, counted, fault, listed
 
 # What is in the folder besides cells.

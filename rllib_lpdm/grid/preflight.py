@@ -22,8 +22,9 @@ from rllib_lpdm.algorithms.preparation import (
 )
 from rllib_lpdm.algorithms.rollouts import check_shape, create_environment
 from rllib_lpdm.local_learning import LocalMLP
+from rllib_lpdm.schema.cell_settings import PATHS
 from rllib_lpdm.schema.environments import EnvironmentMaker, EnvironmentSpec
-from rllib_lpdm.schema.experiment import PATHS, Cell
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError, one_line, shown
 
 FAULTS_LISTED = 10

@@ -11,7 +11,8 @@ from typing import Any
 import ray
 from ray import tune
 
-from rllib_lpdm.schema.experiment import Cell, RunSettings
+from rllib_lpdm.schema.cell_settings import RunSettings
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError, figure
 
 REPORTS = 20.0  # a second, of all cells together

@@ -23,8 +23,9 @@ from rllib_lpdm.results.layout import ITERATIONS_FILE, RUN_FILE, WEIGHTS_FILE, c
 from rllib_lpdm.results.record import RecordError, RunRecord
 from rllib_lpdm.results.storage import read_file
 from rllib_lpdm.schema.catalogue import ALGORITHMS
+from rllib_lpdm.schema.cell_settings import every_setting
 from rllib_lpdm.schema.environments import EnvironmentSpec
-from rllib_lpdm.schema.experiment import Cell, every_setting
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.faults import unknown_environment
 from rllib_lpdm.schema.messages import (
     UserError,

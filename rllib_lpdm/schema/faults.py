@@ -7,9 +7,9 @@ from typing import Any
 import gymnasium as gym
 import pydantic
 
+from rllib_lpdm.schema.cell_settings import every_setting
 from rllib_lpdm.schema.conditions import Override, When
 from rllib_lpdm.schema.environments import EnvironmentSpec, WrapperSpec
-from rllib_lpdm.schema.experiment import every_setting
 from rllib_lpdm.schema.messages import UserError, explained, nearest, one_line, shown, unknown_name
 from rllib_lpdm.schema.search_section import (
     Calibration,

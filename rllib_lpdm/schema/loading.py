@@ -13,8 +13,9 @@ from typing import Any
 import gymnasium as gym
 import pydantic
 
+from rllib_lpdm.schema.cell_settings import every_setting
 from rllib_lpdm.schema.environments import EnvironmentSpec, Name, import_modules
-from rllib_lpdm.schema.experiment import Experiment, ExperimentFile, every_setting
+from rllib_lpdm.schema.experiment import Experiment, ExperimentFile
 from rllib_lpdm.schema.faults import (
     check_all,
     check_settings,

@@ -3,13 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rllib_lpdm.schema.experiment import (
-    MOST_CELLS,
-    Experiment,
-    RunSettings,
-    every_setting,
-    settings_of,
-)
+from rllib_lpdm.schema.cell_settings import RunSettings, every_setting, settings_of
+from rllib_lpdm.schema.experiment import MOST_CELLS, Experiment
 from rllib_lpdm.schema.faults import check_settings
 from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rllib_lpdm.schema.experiment import CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.registry import ACTIVATIONS, BLACK_BOXES, METHODS, METRICS
 
 # These are checked by a validator, not by the schema.

@@ -10,7 +10,8 @@ from typing import Any
 
 from rllib_lpdm.results.paper import BASELINE, COLUMNS, published, read_table
 from rllib_lpdm.results.scores import NOTHING, Measures
-from rllib_lpdm.schema.experiment import Cell, Experiment, RunSettings
+from rllib_lpdm.schema.cell_settings import RunSettings
+from rllib_lpdm.schema.experiment import Cell, Experiment
 from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.search_section import SearchSection
 from rllib_lpdm.schema.search_space import Dimension

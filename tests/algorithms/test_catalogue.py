@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rllib_lpdm.algorithms.episodes import episodes_of_iteration
 from rllib_lpdm.grid.cell import algorithm_config
 from rllib_lpdm.schema.catalogue import ALGORITHMS
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.settings import PPOSettings, Settings
 
 OF_PPO = PPOSettings.model_fields.keys() - Settings.model_fields.keys()

@@ -15,7 +15,8 @@ from rllib_lpdm.policies import saved, video
 from rllib_lpdm.policies.evaluation import SavedPolicy, evaluate
 from rllib_lpdm.policies.video import headless_gl
 from rllib_lpdm.results.checkpoints import checkpoints
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import read_run, write_run
 from tests.experiment.plain import played, weights, weights_file

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rllib_lpdm.schema.experiment import CellSettings, ExperimentFile
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import ExperimentFile
 from rllib_lpdm.schema.loading import load_experiment
 from rllib_lpdm.schema.messages import UserError
 

@@ -8,7 +8,8 @@ import pytest
 
 from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.results.iterations import read_columns
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SETTINGS = CellSettings(iterations=4, iterations_per_report=4, hidden_sizes=(8,))

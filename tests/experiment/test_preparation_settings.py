@@ -16,7 +16,8 @@ from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.grid.preflight import check_networks
 from rllib_lpdm.policies.evaluation import evaluate
 from rllib_lpdm.results.checkpoints import checkpoints
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.loading import load_experiment
 from rllib_lpdm.schema.messages import UserError
 from tests.experiment.files import read_run, write, write_run

@@ -19,7 +19,8 @@ from rllib_lpdm.grid.trackers.follower import CellFollower
 from rllib_lpdm.grid.trainable import CellTrainable
 from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.iterations import IterationWriter
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from tests.experiment.processes import wait_until
 from tests.experiment.traces import progress_of, status, trace
 

@@ -4,7 +4,8 @@ import pytest
 
 from rllib_lpdm.grid.queue import CellQueue
 from rllib_lpdm.grid.resources import check_resources, resources, usable_cpus
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.messages import UserError
 
 

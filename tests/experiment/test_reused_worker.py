@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rllib_lpdm.grid.trainable import CellTrainable
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from tests.algorithms.runs import assert_same_weights, weights
 
 pytestmark = pytest.mark.usefixtures("ray_session")

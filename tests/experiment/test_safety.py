@@ -8,7 +8,7 @@ import gymnasium as gym
 import pytest
 
 from rllib_lpdm.results.storage import results_folder
-from rllib_lpdm.schema.experiment import PATHS, CellSettings
+from rllib_lpdm.schema.cell_settings import PATHS, CellSettings
 from rllib_lpdm.schema.loading import load_experiment
 from rllib_lpdm.schema.messages import UserError
 from rllib_lpdm.schema.settings import PPOSettings

@@ -1,6 +1,6 @@
 """The documented settings are those of the schema."""
 
-from rllib_lpdm.schema.experiment import CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.settings_table import settings_table
 from tests.experiment.files import CONFIGS
 

@@ -15,8 +15,8 @@ from typing import Literal
 
 from rllib_lpdm.results.layout import TENSORBOARD
 from rllib_lpdm.results.record import RunRecord
+from rllib_lpdm.schema.cell_settings import RunSettings
 from rllib_lpdm.schema.columns import metric_name
-from rllib_lpdm.schema.experiment import RunSettings
 
 Status = Literal["finished", "failed", "interrupted"]
 

@@ -12,7 +12,8 @@ from rllib_lpdm.grid import run as runner
 from rllib_lpdm.grid.cell import CellRun, given_up, new_record, with_failure
 from rllib_lpdm.grid.trials import run_trials
 from rllib_lpdm.results.record import RunRecord
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 from tests.experiment import unruly
 from tests.experiment.files import read_run, write
 from tests.experiment.survival.runs import HERE, SETTINGS, run_here

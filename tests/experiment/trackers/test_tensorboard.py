@@ -10,8 +10,9 @@ import pytest
 from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.grid.trackers import TensorBoard
 from rllib_lpdm.results.storage import results_folder
+from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.columns import COLUMNS, MATCHING, metric_name
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.experiment import Cell
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 

@@ -7,7 +7,8 @@ import pytest
 
 from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.grid.trackers import TRACKERS, Tracker, trackers_of
-from rllib_lpdm.schema.experiment import Cell, CellSettings
+from rllib_lpdm.schema.cell_settings import CellSettings
+from rllib_lpdm.schema.experiment import Cell
 
 SETTINGS = CellSettings(
     hidden_sizes=(4,), iterations=4, iterations_per_report=1, checkpoint_interval=2
