@@ -46,7 +46,11 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 # Names of other projects have no page here: the site is built without a network.
-nitpick_ignore = [("py:class", "rllib_lpdm.algorithms.ray_internals.Result")]  # a type variable
+nitpick_ignore = [  # type variables, and a validator within an annotation
+    ("py:class", "rllib_lpdm.algorithms.ray_internals.Result"),
+    ("py:class", "rllib_lpdm.schema.registry.Entry"),
+    ("py:class", "rllib_lpdm.schema.registry.Registry.known"),
+]
 nitpick_ignore_regex = [("py:.*", r"(?!rllib_lpdm\.).*"), ("py:.*", r".*\._.*")]
 
 

@@ -22,7 +22,7 @@ from rllib_lpdm.grid.cell import CellRun
 from rllib_lpdm.local_learning import ACTIVATIONS as IN_TORCH
 from rllib_lpdm.local_learning import BLACK_BOXES as BOXES_IN_TORCH
 from rllib_lpdm.policies.evaluation import SavedPolicy, evaluate
-from rllib_lpdm.policies.player import ACTIVATIONS, BLACK_BOXES, Network, script
+from rllib_lpdm.policies.player import ACTIVATIONS, BLACK_BOXES, ExportedNetwork, script
 from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.environments import EnvironmentMaker, EnvironmentSpec
 from rllib_lpdm.schema.experiment import Cell
@@ -233,7 +233,7 @@ def test_several_heads_act_by_their_mean_each_before_what_follows_its_layer():
     shapes = {"encoder.layers.0": (5, 4), "encoder.layers.1": (3, 5), "a": (2, 5), "b": (2, 3)}
     weights = {f"{name}.weight": rng.normal(size=shape) for name, shape in shapes.items()}
     weights |= {f"{name}.bias": rng.normal(size=shape[0]) for name, shape in shapes.items()}
-    network = Network((), 2, "tanh", "sign", {1: "a", 2: "b"})
+    network = ExportedNetwork((), 2, "tanh", "sign", {1: "a", 2: "b"})
     text = script(network, gym.make("CartPole-v1"), EnvironmentMaker(EnvironmentSpec(id="x")))
     scope = {"np": np, "WEIGHTS": weights}
     exec(text[text.index("def linear") : text.index("def play")], scope)

@@ -69,7 +69,7 @@ class LocalConfig(AlgorithmConfig):
         """Sets the method and any setting by name.
 
         Args:
-            **kwargs: ``method`` (a name of :data:`~rllib_lpdm.methods.METHODS`),
+            **kwargs: ``method`` (a name of :data:`~rllib_lpdm.schema.registry.METHODS`),
                 ``baseline`` (REINFORCE only), any field of :attr:`settings_class`, and RLlib's
                 ``learner_class``. Values that Tune chooses, such as ``tune.grid_search([...])``,
                 are validated when the algorithm is built.

@@ -98,7 +98,7 @@ def pairwise_distances(
             - "cosine": 1 - cosine similarity, where a row of zeros has similarity 0 to all rows.
               Distances within 16 units of rounding of zero are zero.
             - "gram": inner products. A similarity: larger means closer, and it may be negative.
-            - a name that :func:`~rllib_lpdm.register_metric` was given.
+            - a name that :func:`~rllib_lpdm.schema.registry.register_metric` was given.
             - a function ``f(x: (N, d)) -> (N (N - 1) / 2,)``, differentiable by autograd. Its
               values are taken for distances and may be negative.
         pairs: (P,) the pairs to list, None for all.

@@ -74,7 +74,7 @@ class LocalMLP(nn.Module):
     Args:
         input_size: number of input features d_x.
         hidden_sizes: number of units of each fully connected hidden layer; may be empty.
-        activation: one of :data:`~rllib_lpdm.local_learning.activations.ACTIVATIONS`.
+        activation: one of :data:`~rllib_lpdm.schema.registry.ACTIVATIONS`.
         black_box: applied to the outputs of every hidden layer but the last on their way to the
             next one; (N, d) -> (N, d), a new tensor. It needs no derivative, because a local loss
             sees the outputs before it.

@@ -19,7 +19,7 @@ from rllib_lpdm.algorithms.rollouts import EpisodeRunner
 from rllib_lpdm.algorithms.seeding import Purpose, integer_seed, stream
 from rllib_lpdm.methods import METHODS
 from rllib_lpdm.policies.evaluation import Evaluation, SavedPolicy, json_text
-from rllib_lpdm.policies.player import Network, script
+from rllib_lpdm.policies.player import ExportedNetwork, script
 from rllib_lpdm.policies.saved import CheckpointName
 from rllib_lpdm.policies.video import video_name
 from rllib_lpdm.results.record import RunRecord
@@ -114,7 +114,7 @@ def export_cell(
     return evaluation, fault
 
 
-def _network(policy: SavedPolicy, runner: EpisodeRunner) -> Network:
+def _network(policy: SavedPolicy, runner: EpisodeRunner) -> ExportedNetwork:
     """Returns the network that acts; ``local_heads: mean`` adds the heads of hidden layers."""
     settings, model_config = policy.cell.settings, runner.module.model_config
     layers = len(settings.conv_layers) + len(settings.hidden_sizes)
@@ -122,7 +122,7 @@ def _network(policy: SavedPolicy, runner: EpisodeRunner) -> Network:
     if model_config.get("local_heads") == "mean":
         heads |= {number: f"local_policy_heads.{number - 1}" for number in range(1, layers)}
     strides = [stride for _, _, stride in settings.conv_layers]
-    return Network(strides, layers, settings.activation, settings.black_box, heads)
+    return ExportedNetwork(strides, layers, settings.activation, settings.black_box, heads)
 
 
 def check_agreement(name: str, runner: EpisodeRunner, outputs: Callable[[Array], Array]) -> None:
@@ -132,7 +132,7 @@ def check_agreement(name: str, runner: EpisodeRunner, outputs: Callable[[Array],
 
     Args:
         name: the copy's name.
-        outputs: the copy: (N, *observation shape) observations -> (N, size) outputs.
+        outputs: the copy: ``(N, *observation shape)`` observations -> (N, size) outputs.
     """
     (episode,) = runner.sample(num_episodes=1)
     policy, shape = runner.module.numpy_policy(), runner.env.observation_space.shape

@@ -79,7 +79,7 @@ def convolution(name, x, stride):
 
 
 @dataclass(frozen=True)
-class Network:
+class ExportedNetwork:
     """The structure of the network that acts, with the names of its parameters.
 
     Attributes:
@@ -118,7 +118,7 @@ class Network:
         return [*lines, f"return {mean if len(outputs) > 1 else outputs[0]}"]
 
 
-def script(network: Network, env: gym.Env, maker: EnvironmentMaker) -> str:
+def script(network: ExportedNetwork, env: gym.Env, maker: EnvironmentMaker) -> str:
     """Returns the script's text, in which every value from a file is a literal.
 
     Raises:
