@@ -23,9 +23,10 @@ from rllib_lpdm.grid.estimate import (
 )
 from rllib_lpdm.methods import METHODS
 from rllib_lpdm.results.record import read_runs
+from rllib_lpdm.schema.catalogue import ALGORITHMS
 from rllib_lpdm.schema.cell_settings import CellSettings
 from rllib_lpdm.schema.environments import EnvironmentSpec
-from rllib_lpdm.schema.experiment import ALGORITHMS, Cell
+from rllib_lpdm.schema.experiment import Cell
 from rllib_lpdm.schema.loading import load_experiment
 from tests.experiment.files import CONFIGS, write
 
