@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import itertools
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -47,6 +48,12 @@ def test_every_published_file_has_its_sum(folder):
     }
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_no_published_command_names_a_folder_of_one_machine():
+    for folder in FOLDERS:
+        for run in read_runs(folder).values():
+            assert not re.search("[ ='\"]/", run.command), run.cell
 
 
 def test_all_that_is_published_is_small():

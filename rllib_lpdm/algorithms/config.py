@@ -250,6 +250,13 @@ class LocalConfig(AlgorithmConfig):
                 "evaluation(evaluation_duration='auto') without an evaluation_interval: it lasts "
                 "as long as the train() beside it; set evaluation_interval=1"
             )
+        trained = {"method", *self.settings_class.model_fields}
+        overrides = self.evaluation_config
+        if other := sorted(trained & overrides.keys()) if isinstance(overrides, dict) else []:
+            yield (
+                f"evaluation_config={{{other[0]!r}: ...}}: the policy is evaluated as it is "
+                "trained; leave the setting out"
+            )
         if (
             self.offline_evaluation_interval
             or self.num_offline_eval_runners

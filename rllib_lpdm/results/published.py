@@ -10,6 +10,8 @@
 import hashlib
 import importlib.metadata
 import json
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -299,7 +301,11 @@ def _write(into: Path, cells: Cells, plan: Plan, search: SearchRecord | None) ->
         }
         contents[path] = _parquet(pd.concat(tables, names=["cell"]).reset_index("cell"))
     contents[into / PUBLISHED_RUNS] = _lines(
-        json.dumps(run.model_dump(mode="json", exclude_unset=True, exclude=_OF_ONE_MACHINE))
+        json.dumps(
+            run.model_copy(update={"command": _without_folders(run.command)}).model_dump(
+                mode="json", exclude_unset=True, exclude=_OF_ONE_MACHINE
+            )
+        )
         for run, _ in kept.values()
     )
     scores = pd.DataFrame([_scores(run, columns) for run, columns in kept.values()])
@@ -319,6 +325,15 @@ def _write(into: Path, cells: Cells, plan: Plan, search: SearchRecord | None) ->
     files = sorted(path for path in into.rglob("*") if _has_sum(path.relative_to(into)))
     sums = (f"{_sha256(path)}  {path.relative_to(into)}" for path in files if path.is_file())
     write_whole(into / PUBLISHED_SUMS, _lines(sums))
+
+
+def _without_folders(command: str) -> str:
+    """Returns a command line whose absolute paths keep their last part alone."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quote that nothing ends
+        words = command.split()
+    return shlex.join(re.sub(r"(?<![^=,\[\s])/(?:[^/=,]*/)*(?=[^/])", "", word) for word in words)
 
 
 def _sha256(path: Path) -> str:

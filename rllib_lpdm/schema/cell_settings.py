@@ -103,7 +103,7 @@ class RunSettings(Settings):
         return self.model_copy(update=paths) if paths else self
 
     def of_training(self) -> dict[str, Any]:
-        """The settings that decide what is learned, as JSON has them; not how the cell is run."""
+        """Returns the settings that decide what a cell learns, as JSON has them."""
         return self.model_dump(mode="json", exclude=set(HOW_RUN))
 
 

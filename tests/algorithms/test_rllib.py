@@ -370,6 +370,15 @@ def test_evaluation_between_or_beside_trainings_does_not_change_them(settings, e
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("override", [{"hidden_sizes": (4, 4)}, {"method": "bp"}, {"gamma": 0.5}])
+def test_an_evaluation_of_another_policy_is_refused_in_one_line(override):
+    config = ReinforceConfig().environment("CartPole-v1").training(hidden_sizes=(8,))
+    config.evaluation(evaluation_interval=1, evaluation_config=override)
+    with pytest.raises(ValueError, match=f"evaluation_config=.'{next(iter(override))}'") as error:
+        config.build_algo()
+    assert "\n" not in str(error.value)
+
+
 def test_evaluation_lasts_as_long_as_the_training_beside_it():
     made = config(iterations_per_report=100).evaluation(**AUTO, evaluation_interval=1)
     algo = made.evaluation(evaluation_num_env_runners=1).build_algo()

@@ -78,6 +78,24 @@ def test_a_published_cell_is_the_finished_cell_in_float32_but_for_durations_and_
             np.testing.assert_array_equal(2**bits * significands % 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("python -m rllib_lpdm.tune a.yaml --output /home/me/runs", "--output runs"),
+        ("/opt/venv/bin/rllib-lpdm tune '/a b/c d.yaml' --output=/home/me/", "--output=me/"),
+        ("python -m rllib_lpdm.tune a.yaml --set settings.pretrain_from=/d/e.npz", "from=e.npz"),
+        ("python -m rllib_lpdm.tune a.yaml --output s3://bucket/runs", "--output s3://bucket/runs"),
+        ("python -m rllib_lpdm.tune 'it's /home/me/a.yaml", "a.yaml"),
+    ],
+)
+def test_a_published_command_names_no_folder_of_the_machine(tmp_path, command, kept):
+    write_cell(tmp_path / "grid", "bp", 0, command=command)
+    publish(tmp_path / "grid", tmp_path / "out")
+    ((run, _),) = read_published(tmp_path / "out").values()
+    assert run.command.endswith(kept)
+    assert not any(folder in run.command for folder in ("/home", "/opt", "/a b", "/d/"))
+
+
 def test_a_report_of_published_cells_has_the_tables_of_their_folder(grid, tmp_path):
     (grid / "CartPole-v1_reinforce_frozen_s0" / "run.json").unlink()
     publish(grid, tmp_path / "out")
